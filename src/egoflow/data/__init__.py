@@ -1,0 +1,1 @@
+"""Clips, videos, folders, public data sets and file formats."""

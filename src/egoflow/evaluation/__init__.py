@@ -1,0 +1,1 @@
+"""Metrics with named protocols, baselines and bootstrap intervals."""

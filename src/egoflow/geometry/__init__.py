@@ -1,0 +1,1 @@
+"""Pixels, cameras, rigid motions and flows: pure functions that know no network, loss or file."""

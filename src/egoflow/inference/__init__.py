@@ -1,0 +1,1 @@
+"""Prediction on videos and folders in constant memory."""

@@ -1,0 +1,1 @@
+"""Per-pixel error maps, masks and the reducers that turn them into one number."""

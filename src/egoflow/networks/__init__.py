@@ -1,0 +1,1 @@
+"""Networks from tensors to tensors; no loss, camera or file."""

@@ -1,0 +1,1 @@
+"""Procedural worlds rendered by a ray caster with exact ground truth."""
