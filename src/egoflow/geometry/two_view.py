@@ -1,0 +1,188 @@
+"""Classical two-view geometry of a pair of frames: dense flow, rotation, direction, and whether to believe them.
+
+Per pair: DIS flow both ways, a forward-backward check, an essential matrix by RANSAC with the cheirality test, then a
+robust refinement of the Sampson error over the five parameters. A pair that says nothing about the direction (no flow, a
+pure rotation, few inliers) carries weight 0 and a reason. No label is read.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from egoflow.geometry.camera import Camera
+
+WORKING_ROWS = 256
+"""Frames are halved until they have at most this many rows: DIS is as exact and four times faster."""
+MIN_FLOW_PX = 0.3
+MIN_PARALLAX_PX = 0.35
+MIN_INLIER_SHARE = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairGeometry:
+    """Two-view geometry of a pair (a, b) as NumPy arrays.
+
+    ``flow_ab`` [h, w, 2] in pixels of its own size, ``usable`` bool [h, w]; ``rotation`` [3, 3] and ``direction`` [3]
+    of ``b_from_a`` (unit length); ``weight`` is the inlier share, 0 with a ``reason`` when the pair is degenerate.
+    """
+
+    flow_ab: np.ndarray
+    usable: np.ndarray
+    rotation: np.ndarray
+    direction: np.ndarray
+    weight: float
+    reason: str = ""
+
+    def reversed(self, flow_ba: np.ndarray, usable_ba: np.ndarray) -> "PairGeometry":
+        """Return the same geometry on the grid of b, pointing to a."""
+        direction = -self.rotation.T @ self.direction
+        return PairGeometry(flow_ab=flow_ba, usable=usable_ba, rotation=self.rotation.T, direction=direction,
+                            weight=self.weight, reason=self.reason)
+
+
+def pair_geometry(image_a: np.ndarray, image_b: np.ndarray, camera: Camera, *, seed: int = 0) -> tuple[
+        PairGeometry, PairGeometry]:
+    """Return the geometry of (a, b) and of (b, a) from two RGB uint8 images [H, W, 3] of one camera."""
+    gray_a, gray_b = (_working_gray(image) for image in (image_a, image_b))
+    flow_ab, flow_ba = dense_flow(gray_a, gray_b), dense_flow(gray_b, gray_a)
+    usable_ab, usable_ba = _consistent(flow_ab, flow_ba), _consistent(flow_ba, flow_ab)
+    small = camera.resized(height=gray_a.shape[0], width=gray_a.shape[1])
+    ab = geometry_from_flow(flow_ab, usable_ab, small, texture=_textured(gray_a), seed=seed)
+    return ab, ab.reversed(flow_ba, usable_ba)
+
+
+def dense_flow(gray_a: np.ndarray, gray_b: np.ndarray) -> np.ndarray:
+    """Return the DIS flow [h, w, 2] (Kroeger 2016, medium preset) between two uint8 images [h, w]."""
+    if min(gray_a.shape) < 16:
+        return np.zeros((*gray_a.shape, 2), np.float32)
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(gray_a, gray_b, None)  # type: ignore[call-overload]
+
+
+def geometry_from_flow(flow_ab: np.ndarray, usable: np.ndarray, camera: Camera, *, texture: np.ndarray | None = None,
+                       seed: int = 0) -> PairGeometry:
+    """Return the geometry that a flow [h, w, 2] implies for ``camera`` (of the flow's size)."""
+    xy_a, xy_b = _matches(flow_ab, usable if texture is None else usable & texture)
+    focal = float(camera.fx + camera.fy) / 2
+    rays_a, rays_b = _normalised(xy_a, camera), _normalised(xy_b, camera)
+    rotation, residual = rotation_only(rays_a, rays_b)
+
+    def degenerate(reason: str) -> PairGeometry:
+        return PairGeometry(flow_ab=flow_ab, usable=usable, rotation=rotation, direction=np.zeros(3), weight=0.0,
+                            reason=reason)
+
+    if len(xy_a) < 50:
+        return degenerate(f"only {len(xy_a)} usable matches")
+    if np.median(np.linalg.norm(xy_b - xy_a, axis=1)) < MIN_FLOW_PX:
+        return degenerate(f"no motion: median flow below {MIN_FLOW_PX} px")
+    if np.quantile(residual, 0.75) * focal < MIN_PARALLAX_PX:
+        return degenerate("no parallax: a pure rotation explains the flow")
+    cv2.setRNGSeed(seed)
+    essential, _ = cv2.findEssentialMat(rays_a, rays_b, np.eye(3), method=cv2.RANSAC, prob=0.999,
+                                        threshold=0.5 / focal)
+    if essential is None or essential.shape[0] < 3:
+        return degenerate("no essential matrix fits")
+    _, rotation_e, direction, _ = cv2.recoverPose(essential[:3], rays_a, rays_b, np.eye(3))
+    rotation, direction, distance = refine(rotation_e, direction.ravel(), rays_a, rays_b, noise=0.25 / focal)
+    weight = float((distance < 0.5 / focal).mean())
+    if weight < MIN_INLIER_SHARE:
+        return degenerate(f"only {weight:.0%} of the flow fits one rigid motion")
+    return PairGeometry(flow_ab=flow_ab, usable=usable, rotation=rotation, direction=direction, weight=weight)
+
+
+def rotation_only(rays_a: np.ndarray, rays_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rotation that best explains matches [n, 2] (z = 1 plane) alone, and the residuals [n] it leaves."""
+    if len(rays_a) == 0:
+        return np.eye(3), np.zeros(0)
+    a, b = (np.concatenate((r, np.ones((len(r), 1))), 1) for r in (rays_a, rays_b))
+    unit_a, unit_b = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (a, b))
+    weight, rotation, residual = np.ones(len(a)), np.eye(3), np.zeros(len(a))
+    for _ in range(8):
+        u, _, vt = np.linalg.svd((unit_b * weight[:, None]).T @ unit_a)
+        rotation = u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
+        turned = a @ rotation.T
+        residual = np.linalg.norm(turned[:, :2] / np.maximum(turned[:, 2:], 1e-6) - rays_b, axis=1)
+        weight = 1 / (residual + 0.1 * np.median(residual) + 1e-9)
+    return rotation, residual
+
+
+def refine(rotation: np.ndarray, direction: np.ndarray, rays_a: np.ndarray, rays_b: np.ndarray, *, noise: float,
+           steps: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Minimise the robust Sampson distance over rotation and direction by Gauss-Newton.
+
+    Returns rotation, unit direction and the distances [n] on the z = 1 plane. (Hartley & Zisserman 2004, equation 11.9)
+    """
+    a, b = (np.concatenate((r, np.ones((len(r), 1))), 1) for r in (rays_a, rays_b))
+    direction = direction / np.linalg.norm(direction)
+    for _ in range(steps):
+        base = _sampson(rotation, direction, a, b)
+        basis = np.linalg.svd(direction[None])[2][1:]
+        jacobian = np.empty((len(a), 5))
+        for k in range(5):
+            delta = np.zeros(5)
+            delta[k] = 1e-6
+            jacobian[:, k] = (_sampson(*_moved(rotation, direction, basis, delta), a, b) - base) / 1e-6
+        weight = 1 / (1 + (base / noise) ** 2) ** 2
+        normal = (jacobian * weight[:, None]).T @ jacobian
+        step = -np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(5) + 1e-12 * np.eye(5),
+                                (jacobian * weight[:, None]).T @ base)
+        rotation, direction = _moved(rotation, direction, basis, np.clip(step, -0.1, 0.1))
+        if np.abs(step).max() < 1e-8:
+            break
+    return rotation, direction, np.abs(_sampson(rotation, direction, a, b))
+
+
+def _moved(rotation: np.ndarray, direction: np.ndarray, basis: np.ndarray, delta: np.ndarray) -> tuple[
+        np.ndarray, np.ndarray]:
+    """Turn the rotation by ``delta[:3]`` (left) and the direction within its tangent plane by ``delta[3:]``."""
+    moved = direction + delta[3:] @ basis
+    return cv2.Rodrigues(delta[:3])[0] @ rotation, moved / np.linalg.norm(moved)
+
+
+def _sampson(rotation: np.ndarray, direction: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return signed Sampson distances [n] of homogeneous matches a, b [n, 3]."""
+    x, y, z = direction
+    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
+    line_b, line_a = a @ essential.T, b @ essential
+    square = line_b[:, 0] ** 2 + line_b[:, 1] ** 2 + line_a[:, 0] ** 2 + line_a[:, 1] ** 2
+    return (b * line_b).sum(1) / np.sqrt(np.maximum(square, 1e-18))
+
+
+def _working_gray(image: np.ndarray) -> np.ndarray:
+    """Return the luminance at working size: halved until it has at most WORKING_ROWS rows."""
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    while gray.shape[0] > WORKING_ROWS:
+        gray = cv2.resize(gray, (gray.shape[1] // 2, gray.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    return gray
+
+
+def _consistent(flow_ab: np.ndarray, flow_ba: np.ndarray) -> np.ndarray:
+    """Return the pixels whose flow returns: ``|f + b|^2 < .01 (|f|^2 + |b|^2) + .5`` (Sundaram 2010) and stays inside."""
+    height, width = flow_ab.shape[:2]
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    x, y = x + flow_ab[..., 0], y + flow_ab[..., 1]
+    back = cv2.remap(flow_ba, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    error = ((flow_ab + back) ** 2).sum(-1)
+    size = (flow_ab**2).sum(-1) + (back**2).sum(-1)
+    return (error < 0.01 * size + 0.5) & (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+
+
+def _textured(gray: np.ndarray) -> np.ndarray:
+    """Return the pixels where the weaker eigenvalue of the structure tensor stands out of sensor noise."""
+    if min(gray.shape) < 8:
+        return np.ones(gray.shape, bool)
+    return cv2.cornerMinEigenVal(gray, blockSize=5, ksize=3) > 1e-4
+
+
+def _matches(flow_ab: np.ndarray, use: np.ndarray, *, most: int = 3000) -> tuple[np.ndarray, np.ndarray]:
+    """Return at most ``most`` matches [n, 2] on an even grid of the used pixels."""
+    y, x = np.nonzero(use)
+    keep = np.linspace(0, len(x) - 1, min(most, len(x))).astype(int)
+    xy = np.stack((x[keep], y[keep]), 1).astype(np.float64)
+    return xy, xy + flow_ab[y[keep], x[keep]]
+
+
+def _normalised(xy: np.ndarray, camera: Camera) -> np.ndarray:
+    """Return pixels [n, 2] on the z = 1 plane."""
+    centre = np.array([float(camera.cx), float(camera.cy)])
+    return (xy - centre) / np.array([float(camera.fx), float(camera.fy)])
