@@ -1,0 +1,159 @@
+"""The configuration of a run: typed, frozen, saved as JSON, changed by ``--set key=value``."""
+
+import dataclasses
+import difflib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import pydantic
+import yaml
+
+from egoflow.errors import ConfigError
+
+STRICT = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Random changes of a training clip; geometry-changing ones carry the camera."""
+
+    __pydantic_config__ = STRICT
+    scale_crop: float = 0.0
+    """Largest enlargement before the random crop: 0.15 scales each axis by U(1, 1.15) (Zhou 2017, released code)."""
+    flip: bool = False
+    """Mirror half of the clips left to right."""
+    colour: float = 0.0
+    """Strength of brightness, contrast, saturation and hue jitter, one draw per clip."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which frames are trained on and at which size."""
+
+    __pydantic_config__ = STRICT
+    paths: tuple[str, ...] = ()
+    """Videos, folders, or worlds as ``world:drive?seed=3&frames=60``."""
+    camera: str | None = None
+    """``camera.json``, ``fx,fy,cx,cy`` or ``fov=70``, for sources that bring no intrinsics."""
+    frames: str | None = None
+    """Python slice of the readable frames, e.g. ``0:200``."""
+    height: int = 128
+    width: int = 416
+    gap: int = 1
+    """Distance in frames between neighbours of a clip."""
+    stride: int = 1
+    """Distance in frames between the starts of clips."""
+    on_broken: Literal["skip", "refuse"] = "skip"
+    augment: Augment = field(default_factory=Augment)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """The optimiser and its schedule."""
+
+    __pydantic_config__ = STRICT
+    lr: float = 2e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    batch_size: int = 4
+    """Clips a step, over all processes."""
+    clip_norm: float | None = 10.0
+    """Largest gradient norm; None switches clipping off."""
+    schedule: Literal["constant", "one_cycle"] = "constant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """Length, precision and book-keeping of the training loop."""
+
+    __pydantic_config__ = STRICT
+    steps: int = 150_000
+    minutes: float | None = None
+    """Stop, saved, after this time; the schedule still counts steps."""
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    channels_last: bool = True
+    workers: int = 0
+    log_every: int = 10
+    save_every: int = 500
+    keep_best: bool = True
+    watchdog: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything that decides a run; ``config`` is the method's own typed configuration."""
+
+    __pydantic_config__ = STRICT
+    method: str
+    config: Any
+    preset: str = ""
+    start: Literal["two_view", "none"] = "none"
+    """Teach depth and motion by classical two-view geometry first (specs: two-view start)."""
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+def one_line(error: pydantic.ValidationError) -> str:
+    """Return a pydantic error as one line."""
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+
+
+def with_settings(run: Run, settings: list[str]) -> Run:
+    """Return ``run`` with each ``key=value`` applied; values are YAML, checked against the field's type.
+
+    Raises ConfigError for a missing ``=``, an unknown key (with the nearest match) or a value of the wrong type.
+    """
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {setting}: expected key=value, e.g. --set optim.lr=1e-4")
+        run = _replaced(run, key.strip().split("."), text, setting)
+    return run
+
+
+def _replaced(node: Any, path: list[str], text: str, setting: str) -> Any:
+    """Return the dataclass ``node`` with the field at ``path`` set to the parsed ``text``."""
+    names = [f.name for f in dataclasses.fields(node)]
+    if path[0] not in names:
+        near = difflib.get_close_matches(path[0], names, n=1)
+        hint = f"; perhaps you meant {near[0]}" if near else f"; known here: {', '.join(names)}"
+        raise ConfigError(f"--set {setting}: unknown key {path[0]!r}{hint}")
+    current = getattr(node, path[0])
+    if len(path) > 1:
+        if not dataclasses.is_dataclass(current):
+            raise ConfigError(f"--set {setting}: {path[0]} has no parts")
+        return dataclasses.replace(node, **{path[0]: _replaced(current, path[1:], text, setting)})
+    if dataclasses.is_dataclass(current):
+        raise ConfigError(f"--set {setting}: {path[0]} is a group; set one of "
+                          f"{', '.join(f.name for f in dataclasses.fields(current))}")
+    try:
+        value = pydantic.TypeAdapter(get_type_hints(type(node))[path[0]]).validate_python(yaml.safe_load(text))
+    except (pydantic.ValidationError, yaml.YAMLError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else "not YAML"
+        raise ConfigError(f"--set {setting}: {reason}") from None
+    return dataclasses.replace(node, **{path[0]: value})
+
+
+def run_to_json(run: Run) -> str:
+    """Return the run as JSON text that ``run_from_json`` reads back."""
+    return json.dumps(dataclasses.asdict(run), indent=1, default=str)
+
+
+def run_from_json(text: str, config_type: type, *, name: str | Path = "run.json") -> Run:
+    """Return the run written by ``run_to_json``; ``config_type`` is the method's Config.
+
+    Raises ConfigError that names ``name`` for anything that is not such a file.
+    """
+    try:
+        raw = json.loads(text)
+        config = pydantic.TypeAdapter(config_type).validate_python(raw.pop("config"))
+        return dataclasses.replace(pydantic.TypeAdapter(Run).validate_python({**raw, "config": None}), config=config)
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"{name}: {one_line(error)}") from None
+    except (json.JSONDecodeError, AttributeError, KeyError, TypeError):
+        raise ConfigError(f"{name}: not a run configuration written by egoflow") from None

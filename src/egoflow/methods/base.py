@@ -1,0 +1,54 @@
+"""What every method is: predict, losses, phases. Method classes are final; only this one is abstract."""
+
+import abc
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from egoflow.methods.start import StartSchedule, with_start
+from egoflow.types import Clip, LossTerms, Prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A stretch of training: its ``share`` of all steps, the parameter prefixes it ``trains`` (all by default)."""
+
+    name: str = "joint"
+    share: float = 1.0
+    trains: tuple[str, ...] = ("",)
+
+
+class Method(nn.Module, abc.ABC):
+    """A published system: networks, a prediction and a loss.
+
+    ``clip_length`` is the number of frames that it looks at and ``target`` the index of the reference frame among them.
+    """
+
+    clip_length: int
+    target: int
+    start: StartSchedule = StartSchedule()
+
+    @abc.abstractmethod
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+
+    @abc.abstractmethod
+    def predict(self, clip: Clip) -> Prediction:
+        """Predict from images, camera and time alone; never reads ``clip.truth``."""
+
+    @abc.abstractmethod
+    def losses(self, clip: Clip, prediction: Prediction, progress: float) -> LossTerms:
+        """Return the named loss terms; ``progress`` runs from 0 to 1 within the phase."""
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Return the phases in order; their shares sum to 1."""
+        return (Phase(),)
+
+    def forward(self, clip: Clip, progress: float) -> tuple[LossTerms, Prediction]:
+        """Return the loss terms of a training step, with the two-view start where the clip brings one."""
+        prediction = self.predict(clip)
+        terms = self.losses(clip, prediction, progress)
+        if clip.start:
+            terms = with_start(terms, clip, prediction, progress, self.start)
+        return terms, prediction

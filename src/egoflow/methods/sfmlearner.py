@@ -1,0 +1,166 @@
+"""SfMLearner: depth and ego-motion from video by view synthesis (Zhou, Brown, Snavely, Lowe, CVPR 2017).
+
+The target frame is rebuilt from each neighbour through its depth and the camera's motion; the photometric error trains
+both networks, an explainability mask discounts what cannot be rebuilt.
+
+Differs from the paper: pixels that leave the image or fall behind the camera do not count (the released code compares
+them with grey); mirrored clips carry their camera exactly. The released model has no batch normalisation, nor has ours
+by default. The preset ``tiny`` is ours: small networks, SSIM beside L1, first-order edge-aware smoothness, two-view start.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from egoflow.config import Augment, DataConfig, LoopConfig, OptimConfig, Run
+from egoflow.geometry.camera import Camera
+from egoflow.geometry.flow import reproject
+from egoflow.geometry.pixels import image_pyramid, resize_mask, sample
+from egoflow.geometry.se3 import SE3
+from egoflow.losses.explainability import explainability_map
+from egoflow.losses.photometric import l1_map, ssim_map, ssim_moments
+from egoflow.losses.reduce import masked_mean
+from egoflow.losses.smoothness import first_order_map, mean_normalised, second_order_maps
+from egoflow.methods.base import Method
+from egoflow.networks.dispnet import DispNet
+from egoflow.networks.posenet import PoseExpNet
+from egoflow.networks.tinynet import TinyDepthNet, TinyMotionNet
+from egoflow.types import Clip, LossTerms, Prediction
+
+Smoothness = Literal["second_order_depth", "second_order_inv_depth", "edge_aware"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Networks and loss weights of SfMLearner."""
+
+    frames: int = 3
+    """Clip length: 3 for depth, 5 for odometry; the middle frame is the target."""
+    network: Literal["paper", "tiny"] = "paper"
+    batch_norm: bool = False
+    masks: bool = True
+    """Predict explainability masks (needs ``explain_weight`` > 0 or they collapse to 0)."""
+    explain_weight: float = 0.2
+    smoothness: Smoothness = "second_order_depth"
+    smooth_weight: float = 0.5
+    """Weight at full size, halved per level."""
+    ssim_weight: float = 0.0
+    """Share of SSIM in the photometric error; the paper has none."""
+
+
+class SfMLearner(Method):
+    """Single-view depth and multi-view motion, trained by view synthesis."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.config = config
+        self.clip_length, self.target = config.frames, config.frames // 2
+        if config.network == "paper":
+            self.depth_net: nn.Module = DispNet(batch_norm=config.batch_norm)
+            self.motion_net: nn.Module = PoseExpNet(sources=config.frames - 1, masks=config.masks,
+                                                    batch_norm=config.batch_norm)
+        else:
+            self.depth_net, self.motion_net = TinyDepthNet(), TinyMotionNet()
+
+    def depth(self, images: Tensor) -> list[Tensor]:
+        """Return inverse depths of images [B, 3, H, W], four levels from fine to coarse."""
+        return self.depth_net(images)
+
+    def motion(self, target: Tensor, sources: Tensor) -> tuple[SE3, list[Tensor]]:
+        """Return source_from_target [B, S] of sources [B, S, 3, H, W], and explainability logits per level, if any."""
+        output = self.motion_net(target, sources)
+        vectors, logits = output if isinstance(output, tuple) else (output, [])
+        return SE3.from_translation_euler(vectors.float()), logits
+
+    def predict(self, clip: Clip) -> Prediction:
+        """Predict depth of the target, motion to every source and, if configured, explainability masks."""
+        images, t, sources = clip.images, clip.target, clip.sources
+        motion, logits = self.motion(images[:, t], images[:, list(sources)])
+        return Prediction(
+            inv_depth={t: self.depth(images[:, t])},
+            motion={(t, s): motion[:, i] for i, s in enumerate(sources)},
+            weight={(t, s): [torch.sigmoid(level[:, i:i + 1].float()) for level in logits]
+                    for i, s in enumerate(sources)} if logits else {})
+
+    def losses(self, clip: Clip, prediction: Prediction, progress: float) -> LossTerms:
+        """Return photometric, smoothness and explainability terms summed over four levels (Zhou 2017, equations 1-4)."""
+        levels = prediction.inv_depth[clip.target]
+        pyramid = image_pyramid(clip.images.flatten(0, 1), levels=len(levels))
+        frames = [image.unflatten(0, clip.images.shape[:2]) for image in pyramid]
+        photometric = sum(self._photometric(clip, prediction, level, frames[level]) for level in range(len(levels)))
+        smooth = sum(self._smoothness(inv_depth, frames[level][:, clip.target]) / 2**level
+                     for level, inv_depth in enumerate(levels))
+        terms = LossTerms({"loss/photometric": (1.0, photometric), "loss/smoothness": (self.config.smooth_weight, smooth)})  # type: ignore[dict-item]
+        if prediction.weight:
+            masks = [explainability_map(w) for levels_ in prediction.weight.values() for w in levels_]
+            terms["loss/explainability"] = (self.config.explain_weight, torch.stack([masked_mean(m) for m in masks]).sum())
+        return terms
+
+    def _photometric(self, clip: Clip, prediction: Prediction, level: int, frames: Tensor) -> Tensor:
+        """Return the error of rebuilding the target from every source at one level, summed over sources."""
+        height, width = frames.shape[-2:]
+        batch, pairs = frames.shape[0], list(prediction.motion)
+        # All sources in one batch: one unprojection, one sampling, one comparison.
+        camera = clip.camera.resized(height=height, width=width).repeated(len(pairs))
+        depth = (1 / prediction.inv_depth[clip.target][level]).repeat(len(pairs), 1, 1, 1)
+        motion = SE3.cat([prediction.motion[pair] for pair in pairs])
+        target = frames[:, clip.target]
+        xy, _, in_front = reproject(depth, camera, motion)
+        rebuilt, inside = sample(torch.cat([frames[:, s] for _, s in pairs]), xy)
+        use = inside & in_front & self._usable(clip, pairs, camera)
+        error = self._error(rebuilt, target.repeat(len(pairs), 1, 1, 1))
+        if prediction.weight:
+            error = error * torch.cat([prediction.weight[pair][level] for pair in pairs])
+        # masked_mean averages over the stacked batch; the paper sums over sources.
+        return masked_mean(error, use) * len(pairs) if batch else error.sum()
+
+    def _usable(self, clip: Clip, pairs: list[tuple[int, int]], camera: Camera) -> Tensor:
+        """Return the pixels that the two-view start found visible in both frames; all where there is no start."""
+        if any(pair not in clip.start for pair in pairs):
+            return clip.images.new_ones((), dtype=torch.bool)
+        return torch.cat([resize_mask(clip.start[pair].usable, height=camera.height, width=camera.width) for pair in pairs])
+
+    def _error(self, rebuilt: Tensor, target: Tensor) -> Tensor:
+        """Return the photometric error map [B, 1, h, w]."""
+        error = l1_map(rebuilt, target)
+        share = self.config.ssim_weight
+        if share == 0 or min(target.shape[-2:]) < 2:
+            return error
+        return (1 - share) * error + share * ssim_map(rebuilt, target, moments=ssim_moments(target))
+
+    def _smoothness(self, inv_depth: Tensor, image: Tensor) -> Tensor:
+        """Return the smoothness of one level."""
+        if self.config.smoothness == "edge_aware":
+            return masked_mean(first_order_map(mean_normalised(inv_depth), image))
+        value = 1 / inv_depth if self.config.smoothness == "second_order_depth" else inv_depth
+        return torch.stack([masked_mean(m) for m in second_order_maps(value)]).sum()
+
+
+def kitti() -> Run:
+    """Depth on KITTI raw as in the paper: 3 frames, 128x416, batch 4, 150k steps (abs_rel 0.208 published)."""
+    return Run(method="sfmlearner", preset="kitti", config=Config(),
+               data=DataConfig(height=128, width=416, augment=Augment(scale_crop=0.15)),
+               optim=OptimConfig(lr=2e-4, batch_size=4), loop=LoopConfig(steps=150_000))
+
+
+def kitti_odometry() -> Run:
+    """Motion on KITTI odometry 00-08: 5 frames (snippet ATE 0.021 / 0.020 published on 09 / 10)."""
+    base = kitti()
+    return replace(base, preset="kitti_odometry", config=Config(frames=5))
+
+
+def cityscapes() -> Run:
+    """Pre-training on Cityscapes: every second frame (abs_rel 0.267 published, 0.198 after fine-tuning on KITTI)."""
+    base = kitti()
+    return replace(base, preset="cityscapes", data=replace(base.data, gap=2))
+
+
+def tiny() -> Run:
+    """Minutes on a CPU: small networks at 64x192 with the two-view start."""
+    return Run(method="sfmlearner", preset="tiny", start="two_view",
+               config=Config(network="tiny", masks=False, smoothness="edge_aware", smooth_weight=2e-2, ssim_weight=0.5),
+               data=DataConfig(height=64, width=192, augment=Augment(flip=True, colour=0.2)),
+               optim=OptimConfig(lr=2e-3, batch_size=6, schedule="one_cycle", clip_norm=1.0),
+               loop=LoopConfig(steps=600, log_every=10, save_every=200))
