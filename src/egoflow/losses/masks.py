@@ -1,0 +1,64 @@
+"""Which pixels a loss may use.
+
+Every mask is bool [B, 1, H, W] on the grid of frame a, True = use, and carries no gradient. A NaN anywhere in what a
+pixel depends on makes it False.
+"""
+
+import torch
+from torch import Tensor
+
+from egoflow.geometry.flow import forward_backward_error, forward_splat, pixels_from_flow
+from egoflow.geometry.pixels import inside_image, sample
+
+
+def in_view(flow_ab: Tensor) -> Tensor:
+    """Return where a flow [B, 2, H, W] ends between the outermost pixel centres of frame b."""
+    height, width = flow_ab.shape[-2:]
+    return inside_image(pixels_from_flow(flow_ab.detach()), height=height, width=width)
+
+
+def in_front(depth_a_in_b: Tensor) -> Tensor:
+    """Return where points of frame a, at z-depth [B, 1, H, W] in frame b, lie in front of camera b."""
+    return depth_a_in_b.detach() > 1e-6
+
+
+@torch.no_grad()
+def depth_test_visible(depth_a_in_b: Tensor, depth_b: Tensor, xy_b: Tensor, *, tolerance: float = 0.05) -> Tensor:
+    """Return where nothing stands before a point in frame b: z' <= D_b(p_b) (1 + tolerance), in view and in front.
+
+    Takes the points' z-depth in b [B, 1, H, W], the depth map of b [B, 1, h, w] and the pixels [B, H, W, 2] where the
+    points land in it, as ``geometry.flow.reproject`` gives them. Both depths must share one scale.
+    """
+    depth_there, inside = sample(depth_b, xy_b)
+    return (depth_a_in_b <= depth_there * (1 + tolerance)) & inside & in_front(depth_a_in_b)
+
+
+@torch.no_grad()
+def forward_backward_visible(flow_ab: Tensor, flow_ba: Tensor, *, alpha: float = 0.01, beta: float = 0.5) -> Tensor:
+    """Return where following both flows [B, 2, H, W] leads back: |f + b|^2 <= alpha (|f|^2 + |b|^2) + beta.
+
+    ``beta`` is in square pixels. (Sundaram 2010; Meister 2018, equation 2)
+    """
+    error, size, inside = forward_backward_error(flow_ab, flow_ba)
+    return (error <= alpha * size + beta) & inside
+
+
+@torch.no_grad()
+def range_map_visible(flow_ba: Tensor, *, least: float = 0.5) -> Tensor:
+    """Return where at least that share of a pixel of frame b lands on a pixel of a along ``flow_ba`` [B, 2, H, W].
+
+    What nothing lands on is hidden in b. Zooming in leaves holes that look like it. (Wang 2018)
+    """
+    _, landed = forward_splat(flow_ba[:, :1] * 0, flow_ba)
+    return landed >= least
+
+
+@torch.no_grad()
+def consensus(flow_ab: Tensor, rigid_flow_ab: Tensor, *, absolute: float = 1.0, relative: float = 0.05) -> Tensor:
+    """Return where optical flow agrees with the camera's: |f - r| <= max(absolute, relative |f|), in pixels.
+
+    It does not where something moves by itself.
+    """
+    difference = (flow_ab - rigid_flow_ab).square().sum(1, keepdim=True).sqrt()
+    size = flow_ab.square().sum(1, keepdim=True).sqrt()
+    return difference <= (relative * size).clamp_min(absolute)

@@ -1,0 +1,82 @@
+"""How rough a map is: the prior where images say nothing.
+
+Every function takes a map [B, C, H, W] of any size (depth, inverse depth or flow; the caller chooses); a derivative that
+does not fit in it is empty or 0 and stays in the graph.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from egoflow.losses.reduce import masked_mean
+
+
+def second_order_maps(value: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return |d_xx|, |d_xy|, |d_yx|, |d_yy| of ``value``, each of its own size. (Zhou 2017, released code)
+
+    The mixed derivatives are one number, computed once.
+    """
+    dx = _difference(value, -1)
+    dxy = _difference(dx, -2).abs()
+    return _difference(dx, -1).abs(), dxy, dxy, _difference(_difference(value, -2), -2).abs()
+
+
+def second_order(value: Tensor) -> Tensor:
+    """Return SfMLearner's scalar smoothness: the sum of the means of the four second differences."""
+    dxx, dxy, _, dyy = (masked_mean(m) for m in second_order_maps(value))
+    return dxx + 2 * dxy + dyy
+
+
+def first_order_map(value: Tensor, image: Tensor | None = None, *, edge: float = 10.0) -> Tensor:
+    """Return |d_x| + |d_y| [B, 1, H, W] to the right and lower neighbour, 0 where there is none.
+
+    With ``image`` [B, 3, H, W] each difference is weighted by exp(-edge |dI|) between the same pixels, so that
+    depth may break where colour does. (Heise 2013; Godard 2017)
+    """
+    total = torch.zeros_like(value[:, :1])
+    for dim in (-1, -2):
+        rough = _difference(value, dim).abs().mean(1, keepdim=True)
+        if image is not None:
+            rough = rough * _edge_weight(_difference(image, dim), edge)
+        total = total + _placed(rough, dim, value.shape[dim])
+    return total
+
+
+def second_order_edge_aware(value: Tensor, image: Tensor, *, edge: float = 10.0) -> Tensor:
+    """Return |d_xx| + |d_yy| [B, 1, H, W] about each pixel, weighted by exp(-edge |dI|); 0 on the border.
+
+    dI is taken between the outer two pixels of each difference. (Jonschkowski 2020)
+    """
+    total = torch.zeros_like(value[:, :1])
+    for dim in (-1, -2):
+        size = value.shape[dim]
+        inner = max(size - 2, 0)
+        rough = _difference(_difference(value, dim), dim).abs().mean(1, keepdim=True)
+        across = image.narrow(dim, size - inner, inner) - image.narrow(dim, 0, inner)
+        total = total + _placed(rough * _edge_weight(across, edge), dim, size)
+    return total
+
+
+def mean_normalised(value: Tensor) -> Tensor:
+    """Return ``value`` divided by its mean over each sample's pixels, so that shrinking it does not make it smooth.
+
+    ``value`` is positive. (Wang 2018, Learning depth from monocular videos using direct methods)
+    """
+    return value / value.mean(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+
+
+def _difference(value: Tensor, dim: int) -> Tensor:
+    """Return forward differences along ``dim``; empty when there is one pixel or none."""
+    inner = max(value.shape[dim] - 1, 0)
+    return value.narrow(dim, value.shape[dim] - inner, inner) - value.narrow(dim, 0, inner)
+
+
+def _placed(inner: Tensor, dim: int, size: int) -> Tensor:
+    """Return a difference map with zeros around it up to ``size``; one missing pixel is added at the end."""
+    missing = size - inner.shape[dim]
+    before, after = missing // 2, missing - missing // 2
+    return F.pad(inner, (before, after) if dim == -1 else (0, 0, before, after))
+
+
+def _edge_weight(difference: Tensor, edge: float) -> Tensor:
+    return torch.exp(-edge * difference.abs().mean(1, keepdim=True))
