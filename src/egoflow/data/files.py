@@ -1,0 +1,108 @@
+"""Files opened, written whole and listed: every failure of the disk becomes one DataError line."""
+
+import errno
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from egoflow.errors import DataError
+
+MAX_PIXELS = 2**27
+"""No image, flow or map may claim more pixels: a damaged header must not fill the memory."""
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space or choose another folder",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
+    errno.EACCES: "permission denied; choose a folder that you may write",
+    errno.EROFS: "the disk is read-only; choose another folder",
+    errno.ENOTDIR: "a part of its path is a file; choose another folder",
+    errno.EISDIR: "it is a folder; give a file name",
+}
+
+
+def _reason(error: OSError) -> str:
+    """Say why the system refused, with the remedy where one is known."""
+    return _REASONS.get(error.errno or 0, error.strerror or str(error) or type(error).__name__)
+
+
+def _remove(path: Path) -> None:
+    """Remove a half-written result, whatever it is."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it on success, remove it on failure.
+
+    The temporary name keeps the suffix, which encoders choose their format by. Missing folders are made. A file that
+    cannot be written (disk full, no permission) raises one DataError that names ``path``.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem[:100]}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {_reason(error)}") from error
+    finally:
+        # After a success nothing is left under this name.
+        _remove(temporary)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a regular file for reading and yield it with its length in bytes; DataError if it cannot be read."""
+    path = Path(path)
+    try:
+        # A pipe or a device has no length and could block for ever.
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: expected a file, found {'a folder' if path.is_dir() else 'something else'}")
+        with path.open("rb") as stream:
+            yield stream, path.stat().st_size
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {_reason(error)}") from error
+
+
+def read_bytes(path: str | Path, *, limit: int = 2**31) -> bytes:
+    """Return the content of a file of at most ``limit`` bytes; DataError otherwise."""
+    with opened(path) as (stream, size):
+        if size > limit:
+            raise DataError(f"{path}: {size} bytes are more than the {limit} that such a file may have")
+        return stream.read(limit)
+
+
+def read_text(path: str | Path, *, limit: int = 2**20) -> str:
+    """Return the text of a small UTF-8 file; DataError otherwise."""
+    try:
+        return read_bytes(path, limit=limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected a text file, found binary data") from error
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Return a sort key that counts as people do: frame2 before frame10."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in parts if p]
+
+
+def frame_number(name: str) -> int | None:
+    """Return the last number in a file name ("rgb_00012" -> 12), or None."""
+    digits = re.findall(r"[0-9]+", name)
+    return int(digits[-1]) if digits and len(digits[-1]) < 19 else None
