@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self._given: tuple[str, ...] = ()
 
-    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Remember the words for the hint of ``error`` and parse them."""
         self._given = tuple(sys.argv[1:] if args is None else args)
         return super().parse_known_args(self._given, namespace)
@@ -125,7 +125,7 @@ def _dispatch(words: list[str]) -> int:
         if args.command is None:
             parser.error("name a command" if not words else f"unrecognized arguments: {' '.join(words)}")
         if args.command in COMMANDS:
-            parser.error(f"options follow the command: egoflow {args.command} {words[0]} …")
+            parser.exit(USER_MISTAKE, f"egoflow: error: write {words[0]} after the command: egoflow {args.command}\n")
         parser.error(f"unknown command {args.command!r}{nearest(args.command, COMMANDS)}")
     parser, module = command_parser(words[0])
     return int(module.run(parser.parse_args(words[1:])) or 0)
