@@ -4,14 +4,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def explainability_map(logits: Tensor) -> Tensor:
-    """Return -log sigmoid(logits) of any shape: 0 for full trust, ln 2 for logits of 0, without overflow."""
-    return F.softplus(-logits)
+def explainability_map(weight: Tensor) -> Tensor:
+    """Return -log(weight) of a soft mask in [0, 1] of any shape: 0 for full trust, ln 2 for one half.
 
-
-def explainability_map_of_weight(weight: Tensor) -> Tensor:
-    """Return -log(weight) of a soft mask in [0, 1] of any shape; a weight of 0 costs 27.6 and has no gradient."""
+    A weight of 0 costs 27.6 and has no gradient; train on logits where they are at hand.
+    """
     return -weight.clamp_min(1e-12).log()
+
+
+def explainability_map_of_logits(logits: Tensor) -> Tensor:
+    """Return -log sigmoid(logits) of any shape: ln 2 for logits of 0, exact however large they are."""
+    return F.softplus(-logits)
 
 
 def logits_of_pairs(pairs: Tensor) -> Tensor:

@@ -33,6 +33,10 @@ class SsimMoments(NamedTuple):
     mean: Tensor
     square: Tensor
 
+    def repeated(self, times: int) -> "SsimMoments":
+        """Return the moments tiled ``times`` times, as ``Tensor.repeat`` tiles a batch."""
+        return SsimMoments(*(value.repeat(times, 1, 1, 1) for value in self))
+
 
 def ssim_moments(y: Tensor, *, window: int = 3) -> SsimMoments:
     """Return what ``ssim_map`` needs of the image ``y`` [B, C, H, W] that many others are compared with."""

@@ -1,7 +1,7 @@
 """How rough a map is: the prior where images say nothing.
 
-Every function takes a map [B, C, H, W] of any size (depth, inverse depth or flow; the caller chooses); a derivative that
-does not fit in it is empty or 0 and stays in the graph.
+Every function takes a map [B, C, H, W] of any size (depth, inverse depth or flow: the caller chooses); a derivative
+that does not fit in it is empty or 0 and stays in the graph.
 """
 
 import torch

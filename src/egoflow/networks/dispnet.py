@@ -21,21 +21,21 @@ SCALES = 4
 class DispNet(nn.Module):
     """An image to inverse depth at full, 1/2, 1/4 and 1/8 size, in (beta, alpha + beta)."""
 
-    def __init__(self, *, alpha: float = 10.0, beta: float = 0.01, bn: bool = False) -> None:
+    def __init__(self, *, alpha: float = 10.0, beta: float = 0.01, batch_norm: bool = False) -> None:
         super().__init__()
         self.alpha, self.beta = alpha, beta
         self.encoder, self.up, self.fuse, self.head = (nn.ModuleList() for _ in range(4))
         previous = 3
         for width, kernel in zip(ENCODER_WIDTHS, ENCODER_KERNELS, strict=True):
-            self.encoder.append(nn.Sequential(convolution(previous, width, kernel=kernel, stride=2, bn=bn),
-                                              convolution(width, width, kernel=kernel, bn=bn)))
+            self.encoder.append(nn.Sequential(convolution(previous, width, kernel=kernel, stride=2, batch_norm=batch_norm),
+                                              convolution(width, width, kernel=kernel, batch_norm=batch_norm)))
             previous = width
         for level, width in enumerate(DECODER_WIDTHS):
             coarser = DECODER_WIDTHS[level + 1] if level + 1 < len(DECODER_WIDTHS) else ENCODER_WIDTHS[-1]
             skip = ENCODER_WIDTHS[level - 1] if level else 0
             guess = 1 if level + 1 < SCALES else 0
-            self.up.append(up_convolution(coarser, width, kernel=3, bn=bn))
-            self.fuse.append(convolution(width + skip + guess, width, bn=bn))
+            self.up.append(up_convolution(coarser, width, kernel=3, batch_norm=batch_norm))
+            self.fuse.append(convolution(width + skip + guess, width, batch_norm=batch_norm))
         self.head.extend(nn.Conv2d(width, 1, 3, padding=1) for width in DECODER_WIDTHS[:SCALES])
         initialise(self)
 

@@ -22,18 +22,18 @@ SCALES = 4
 class PoseExpNet(nn.Module):
     """A target and its sources to one motion per source and, if asked, masks at full, 1/2, 1/4 and 1/8 size."""
 
-    def __init__(self, *, sources: int = 2, masks: bool = False, bn: bool = False) -> None:
+    def __init__(self, *, sources: int = 2, masks: bool = False, batch_norm: bool = False) -> None:
         super().__init__()
         self.sources, self.masks = sources, masks
         self.down, self.up, self.head = (nn.ModuleList() for _ in range(3))
         previous = 3 * (1 + sources)
         for width, kernel in zip(WIDTHS, KERNELS, strict=True):
-            self.down.append(convolution(previous, width, kernel=kernel, stride=2, bn=bn))
+            self.down.append(convolution(previous, width, kernel=kernel, stride=2, batch_norm=batch_norm))
             previous = width
         self.motion = nn.Conv2d(WIDTHS[-1], 6 * sources, 1)
         if masks:
             for coarser, width in zip((*MASK_WIDTHS[1:], WIDTHS[SHARED - 1]), MASK_WIDTHS, strict=True):
-                self.up.append(up_convolution(coarser, width, kernel=4, bn=bn))
+                self.up.append(up_convolution(coarser, width, kernel=4, batch_norm=batch_norm))
             self.head.extend(nn.Conv2d(width, sources, 3, padding=1) for width in MASK_WIDTHS[:SCALES])
         initialise(self)
 
