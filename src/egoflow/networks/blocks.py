@@ -19,15 +19,17 @@ class BatchNorm(nn.BatchNorm2d):
         return super().forward(input)
 
 
-def convolution(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, batch_norm: bool = False) -> nn.Sequential:
-    """Return a convolution with ReLU, and batch normalisation before it if ``batch_norm``; stride 2 halves, rounding up."""
+def convolution(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1,
+                batch_norm: bool = False) -> nn.Sequential:
+    """Return a convolution, batch normalisation if asked, and ReLU; stride 2 halves the size, rounding up."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=not batch_norm)
     return nn.Sequential(conv, *([BatchNorm(outputs)] if batch_norm else []), nn.ReLU(inplace=True))
 
 
 def up_convolution(inputs: int, outputs: int, *, kernel: int, batch_norm: bool = False) -> nn.Sequential:
     """Return a transposed convolution that doubles the size exactly, with ReLU; ``kernel`` is 3 or 4."""
-    conv = nn.ConvTranspose2d(inputs, outputs, kernel, stride=2, padding=1, output_padding=kernel % 2, bias=not batch_norm)
+    conv = nn.ConvTranspose2d(inputs, outputs, kernel, stride=2, padding=1, output_padding=kernel % 2,
+                              bias=not batch_norm)
     return nn.Sequential(conv, *([BatchNorm(outputs)] if batch_norm else []), nn.ReLU(inplace=True))
 
 

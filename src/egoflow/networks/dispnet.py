@@ -27,8 +27,9 @@ class DispNet(nn.Module):
         self.encoder, self.up, self.fuse, self.head = (nn.ModuleList() for _ in range(4))
         previous = 3
         for width, kernel in zip(ENCODER_WIDTHS, ENCODER_KERNELS, strict=True):
-            self.encoder.append(nn.Sequential(convolution(previous, width, kernel=kernel, stride=2, batch_norm=batch_norm),
-                                              convolution(width, width, kernel=kernel, batch_norm=batch_norm)))
+            self.encoder.append(nn.Sequential(
+                convolution(previous, width, kernel=kernel, stride=2, batch_norm=batch_norm),
+                convolution(width, width, kernel=kernel, batch_norm=batch_norm)))
             previous = width
         for level, width in enumerate(DECODER_WIDTHS):
             coarser = DECODER_WIDTHS[level + 1] if level + 1 < len(DECODER_WIDTHS) else ENCODER_WIDTHS[-1]
