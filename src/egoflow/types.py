@@ -21,17 +21,34 @@ def _moved(value: Any, *args: Any, **kwargs: Any) -> Any:
     """Move every tensor inside ``value`` as ``Tensor.to``."""
     if isinstance(value, dict):
         return {k: _moved(v, *args, **kwargs) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_moved(v, *args, **kwargs) for v in value]
     return value.to(*args, **kwargs) if hasattr(value, "to") else value
 
 
+def _sliced(value: Any, index: slice) -> Any:
+    """Slice the batch dimension of every tensor inside ``value``."""
+    if isinstance(value, dict):
+        return {k: _sliced(v, index) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_sliced(v, index) for v in value]
+    if isinstance(value, Movable):
+        return value[index]
+    return value[index] if isinstance(value, Tensor | SE3 | Camera | tuple) else value
+
+
 class Movable:
-    """A dataclass of tensors that can be moved to a device as one."""
+    """A dataclass of batched tensors that can be moved to a device and sliced as one."""
 
     __slots__ = ()
 
     def to(self, *args: Any, **kwargs: Any) -> Any:
         """Return a copy with every tensor moved as ``Tensor.to``."""
         return replace(self, **{f.name: _moved(getattr(self, f.name), *args, **kwargs) for f in fields(self)})  # type: ignore[type-var]
+
+    def __getitem__(self, index: slice) -> Any:
+        """Return the samples ``index`` (a slice) of the batch."""
+        return replace(self, **{f.name: _sliced(getattr(self, f.name), index) for f in fields(self)})  # type: ignore[type-var]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +154,8 @@ class Trajectory:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameTruth:
     """Ground truth of one frame of a source: ``depth`` [h, w] float32 with ``valid_depth`` bool, the frame's
-    ``world_from_cam`` (unbatched, float64) and ``static`` bool [H, W]; what is unknown is None."""
+    ``world_from_cam`` (unbatched, float64) and ``static`` bool [H, W]; what is unknown is None.
+    """
 
     depth: np.ndarray | None = None
     valid_depth: np.ndarray | None = None

@@ -25,19 +25,22 @@ class Camera:
     width: int
 
     @staticmethod
-    def create(fx: float, fy: float, cx: float, cy: float, *, height: int, width: int, name: str = "camera") -> "Camera":
+    def create(fx: float, fy: float, cx: float, cy: float, *, height: int, width: int,
+               name: str = "camera") -> "Camera":
         """Return one camera (batch of 1, float32) after checking that its numbers are pixels of that size.
 
         Raises DataError that names ``name`` when a focal length is not positive and finite, or when the numbers look
         normalised by the image size.
         """
+        if min(height, width) < 1:
+            raise DataError(f"{name}: the image size {width}x{height} must be at least 1x1")
         numbers = torch.tensor([fx, fy, cx, cy], dtype=torch.float64)
         if not torch.isfinite(numbers).all() or fx <= 0 or fy <= 0:
             raise DataError(f"{name}: focal lengths must be positive and finite, got fx={fx:g} fy={fy:g} cx={cx:g} "
                             f"cy={cy:g}; give intrinsics in pixels")
-        if max(fx / width, fy / height) < 0.05 or (max(abs(cx), abs(cy)) <= 1.5 and min(height, width) > 8):
-            raise DataError(f"{name}: fx={fx:g} cx={cx:g} look normalised by the image size; multiply the first row by "
-                            f"the width ({width}) and the second by the height ({height})")
+        if min(fx / width, fy / height) < 0.05 or (max(abs(cx), abs(cy)) <= 1.5 and min(height, width) > 8):
+            raise DataError(f"{name}: fx={fx:g} fy={fy:g} cx={cx:g} cy={cy:g} look normalised by the image size; "
+                            f"multiply the first row by the width ({width}) and the second by the height ({height})")
         if not (-0.5 * width < cx < 1.5 * width and -0.5 * height < cy < 1.5 * height):
             raise DataError(f"{name}: principal point ({cx:g}, {cy:g}) is far outside the {width}x{height} image; "
                             f"are the intrinsics of another size?")
@@ -88,6 +91,10 @@ class Camera:
         """Return the camera with its numbers moved or cast as ``Tensor.to``."""
         fx, fy, cx, cy = (v.to(*args, **kwargs) for v in (self.fx, self.fy, self.cx, self.cy))  # type: ignore[call-overload]
         return replace(self, fx=fx, fy=fy, cx=cx, cy=cy)
+
+    def __getitem__(self, index: slice) -> "Camera":
+        """Return the cameras ``index`` (a slice) of the batch."""
+        return replace(self, fx=self.fx[index], fy=self.fy[index], cx=self.cx[index], cy=self.cy[index])
 
     def repeated(self, times: int) -> "Camera":
         """Return the batch tiled ``times`` times, as ``torch.cat([images] * times)`` tiles images."""

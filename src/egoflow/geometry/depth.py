@@ -8,31 +8,40 @@ from egoflow.geometry.camera import Camera
 
 
 def align_median(prediction: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """Return the factor [B] = median(truth) / median(prediction) over ``valid`` (all [B, 1, H, W]); 1 where none is."""
+    """Return the factor [B] = median(truth) / median(prediction) over ``valid`` (all [B, 1, H, W]); 1 where none is.
+
+    The median of an even number of values is the mean of the middle two, as numpy and the published protocols have it.
+    """
     factors = []
     for p, t, v in zip(prediction, truth, valid, strict=True):
-        factors.append(t[v].median() / p[v].median() if bool(v.any()) else p.new_ones(()))
+        factors.append(_median(t[v]) / _median(p[v]) if bool(v.any()) else p.new_ones(()))
     return torch.stack(factors)
 
 
-def align_least_squares(prediction: Tensor, truth: Tensor, valid: Tensor, *, shift: bool = False) -> tuple[Tensor, Tensor]:
+def _median(values: Tensor) -> Tensor:
+    # torch.median takes the lower of the middle two; torch.quantile refuses more than 16 million values.
+    ordered, count = values.sort().values, values.numel()
+    return (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
+
+
+def align_least_squares(prediction: Tensor, truth: Tensor, valid: Tensor, *,
+                        shift: bool = False) -> tuple[Tensor, Tensor]:
     """Return the factor [B] and offset [B] that minimise |factor * prediction + offset - truth|^2 over ``valid``.
 
-    Without ``shift`` the offset is 0. Where fewer than two pixels are valid the answer is (1, 0).
+    Without ``shift`` the offset is 0. Where the factor is not determined it is 1: no valid pixel or, with ``shift``, a
+    constant prediction.
     """
     p, t = (torch.where(valid, v, torch.zeros_like(v)).flatten(1).double() for v in (prediction, truth))
-    n = valid.flatten(1).sum(1).double()
-    if not shift:
-        factor = (p * t).sum(1) / (p * p).sum(1).clamp_min(1e-12)
-        factor = torch.where(n >= 1, factor, torch.ones_like(factor))
-        return factor.to(prediction.dtype), torch.zeros_like(factor).to(prediction.dtype)
-    determinant = n * (p * p).sum(1) - p.sum(1).square()
-    good = (n >= 2) & (determinant > 1e-12)
-    safe = torch.where(good, determinant, torch.ones_like(determinant))
-    factor = (n * (p * t).sum(1) - p.sum(1) * t.sum(1)) / safe
-    offset = (t.sum(1) - factor * p.sum(1)) / n.clamp_min(1)
-    factor, offset = torch.where(good, factor, torch.ones_like(factor)), torch.where(good, offset, torch.zeros_like(offset))
-    return factor.to(prediction.dtype), offset.to(prediction.dtype)
+    count = valid.flatten(1).sum(1).clamp_min(1).double()
+    size = (p * p).sum(1)
+    mean_p, mean_t = (p.sum(1) / count, t.sum(1) / count) if shift else (torch.zeros_like(count),) * 2
+    # Centred before squaring: the textbook determinant of a constant prediction is rounding noise, not zero.
+    p = torch.where(valid.flatten(1), p - mean_p[:, None], torch.zeros_like(p))
+    spread = (p * p).sum(1)
+    good = spread > 1e-12 * size
+    factor = (p * t).sum(1) / torch.where(good, spread, torch.ones_like(spread))
+    factor = torch.where(good, factor, torch.ones_like(factor))
+    return factor.to(prediction.dtype), (mean_t - factor * mean_p).to(prediction.dtype)
 
 
 def normals(depth: Tensor, camera: Camera) -> Tensor:

@@ -48,10 +48,12 @@ def backward_warp(image_b: Tensor, flow_ab: Tensor) -> tuple[Tensor, Tensor]:
     return sample(image_b, pixels_from_flow(flow_ab))
 
 
-def scene_flow(depth_a: Tensor, depth_b: Tensor, flow_ab: Tensor, camera: Camera, b_from_a: SE3) -> tuple[Tensor, Tensor]:
+def scene_flow(depth_a: Tensor, depth_b: Tensor, flow_ab: Tensor, camera: Camera,
+               b_from_a: SE3) -> tuple[Tensor, Tensor]:
     """Return each point's own 3-D motion [B, 3, H, W] in the axes of camera a, and ``valid`` bool [B, 1, H, W].
 
-    The camera's motion is removed: the static scene has zero. Units are those of depth.
+    The camera's motion is removed: the static scene has zero. Units are those of depth; where one of the depths is not
+    positive or the flow leaves the image the motion is not valid.
     """
     xy = pixels_from_flow(flow_ab)
     depth_b_on_a, inside = sample(depth_b, xy)
@@ -59,7 +61,7 @@ def scene_flow(depth_a: Tensor, depth_b: Tensor, flow_ab: Tensor, camera: Camera
     z = depth_b_on_a.squeeze(1)
     points_b = torch.stack(((xy[..., 0] - cx) / fx * z, (xy[..., 1] - cy) / fy * z, z), dim=-1)
     motion = b_from_a.inverse().apply(points_b) - camera.unproject(depth_a)
-    return motion.permute(0, 3, 1, 2), inside
+    return motion.permute(0, 3, 1, 2), inside & (depth_a > 0) & (depth_b_on_a > 0)
 
 
 def forward_splat(value_a: Tensor, flow_ab: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,7 +80,9 @@ def forward_splat(value_a: Tensor, flow_ab: Tensor) -> tuple[Tensor, Tensor]:
             xi, yi = x0 + dx, y0 + dy
             weight = (1 - (x - xi).abs()) * (1 - (y - yi).abs())
             inside = (xi >= 0) & (xi < width) & (yi >= 0) & (yi < height) & torch.isfinite(x) & torch.isfinite(y)
-            index = torch.where(inside, yi * width + xi, torch.zeros_like(xi)).long().flatten(1)
+            # In integers: float32 cannot count the pixels of an image beyond 16 million.
+            xi, yi = (torch.where(inside, v, torch.zeros_like(v)).long() for v in (xi, yi))
+            index = (yi * width + xi).flatten(1)
             share = torch.where(inside, weight, torch.zeros_like(weight)).flatten(1)
             total = total.scatter_add(2, index[:, None].expand(-1, channels + 1, -1), payload * share[:, None])
     weight = total[:, channels:]

@@ -10,6 +10,12 @@ import torch
 from torch import Tensor
 
 
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply matrices in their own precision: under autocast half precision would turn motions by 0.1 degrees."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b
+
+
 def _hat(omega: Tensor) -> Tensor:
     """Return the cross-product matrix [..., 3, 3] of ``omega`` [..., 3]."""
     x, y, z = omega.unbind(-1)
@@ -35,7 +41,7 @@ def rotation_exp(omega: Tensor) -> Tensor:
     """Return the rotation matrix [..., 3, 3] of the rotation vector ``omega`` [..., 3] in radians."""
     hat = _hat(omega)
     first, second, _ = _rodrigues(omega)
-    return torch.eye(3, dtype=omega.dtype, device=omega.device) + first * hat + second * (hat @ hat)
+    return torch.eye(3, dtype=omega.dtype, device=omega.device) + first * hat + second * _product(hat, hat)
 
 
 def quaternion_xyzw_from_rotation(rotation: Tensor) -> Tensor:
@@ -43,14 +49,13 @@ def quaternion_xyzw_from_rotation(rotation: Tensor) -> Tensor:
 
     Of the four ways to divide (Shepperd 1978) the best-conditioned is taken, so all angles are exact.
     """
-    r = rotation
-    trace = r[..., 0, 0] + r[..., 1, 1] + r[..., 2, 2]
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in rotation.unbind(-2))
+    trace = xx + yy + zz
     # Rows: 4 q_i q of the outer product q q^T, for i = x, y, z, w.
-    rows = torch.stack((
-        torch.stack((1 + 2 * r[..., 0, 0] - trace, r[..., 0, 1] + r[..., 1, 0], r[..., 0, 2] + r[..., 2, 0], r[..., 2, 1] - r[..., 1, 2]), -1),
-        torch.stack((r[..., 0, 1] + r[..., 1, 0], 1 + 2 * r[..., 1, 1] - trace, r[..., 1, 2] + r[..., 2, 1], r[..., 0, 2] - r[..., 2, 0]), -1),
-        torch.stack((r[..., 0, 2] + r[..., 2, 0], r[..., 1, 2] + r[..., 2, 1], 1 + 2 * r[..., 2, 2] - trace, r[..., 1, 0] - r[..., 0, 1]), -1),
-        torch.stack((r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1], 1 + trace), -1)), -2)
+    rows = torch.stack((1 + 2 * xx - trace, xy + yx, xz + zx, zy - yz,
+                        xy + yx, 1 + 2 * yy - trace, yz + zy, xz - zx,
+                        xz + zx, yz + zy, 1 + 2 * zz - trace, yx - xy,
+                        zy - yz, xz - zx, yx - xy, 1 + trace), dim=-1).unflatten(-1, (4, 4))
     best = rows.diagonal(dim1=-2, dim2=-1).argmax(-1)[..., None, None].expand(*rows.shape[:-2], 1, 4)
     row = rows.gather(-2, best).squeeze(-2)
     quaternion = row / row.norm(dim=-1, keepdim=True)
@@ -60,9 +65,10 @@ def quaternion_xyzw_from_rotation(rotation: Tensor) -> Tensor:
 def rotation_from_quaternion_xyzw(quaternion: Tensor) -> Tensor:
     """Return rotations [..., 3, 3] of quaternions [..., 4] in (x, y, z, w) order; they are normalised first."""
     x, y, z, w = (quaternion / quaternion.norm(dim=-1, keepdim=True)).unbind(-1)
-    return torch.stack((1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w),
+    rows = torch.stack((1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w),
                         2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w),
-                        2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)), dim=-1).unflatten(-1, (3, 3))
+                        2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)), dim=-1)
+    return rows.unflatten(-1, (3, 3))
 
 
 def rotation_log(rotation: Tensor) -> Tensor:
@@ -73,7 +79,8 @@ def rotation_log(rotation: Tensor) -> Tensor:
     small = square < 1e-8
     length = torch.where(small, torch.ones_like(square), square).sqrt()
     safe_w = torch.where(small, w, torch.ones_like(w))
-    return vector * torch.where(small, 2 / safe_w * (1 - square / (3 * safe_w * safe_w)), 2 * torch.atan2(length, w) / length)
+    near_zero = 2 / safe_w * (1 - square / (3 * safe_w * safe_w))
+    return vector * torch.where(small, near_zero, 2 * torch.atan2(length, w) / length)
 
 
 def rotation_from_euler_xyz(angles: Tensor) -> Tensor:
@@ -81,8 +88,8 @@ def rotation_from_euler_xyz(angles: Tensor) -> Tensor:
     zero = torch.zeros_like(angles)
     a, b, c = angles.unbind(-1)
     o = zero[..., 0]
-    return rotation_exp(torch.stack((a, o, o), -1)) @ rotation_exp(torch.stack((o, b, o), -1)) @ rotation_exp(
-        torch.stack((o, o, c), -1))
+    about_x, about_y, about_z = (rotation_exp(torch.stack(axis, -1)) for axis in ((a, o, o), (o, b, o), (o, o, c)))
+    return _product(_product(about_x, about_y), about_z)
 
 
 def rotation_angle(rotation: Tensor) -> Tensor:
@@ -111,8 +118,8 @@ class SE3:
         hat = _hat(omega)
         _, second, third = _rodrigues(omega)
         eye = torch.eye(3, dtype=omega.dtype, device=omega.device)
-        left = eye + second * hat + third * (hat @ hat)
-        return SE3(rotation_exp(omega), (left @ v.unsqueeze(-1)).squeeze(-1))
+        left = eye + second * hat + third * _product(hat, hat)
+        return SE3(rotation_exp(omega), _product(left, v.unsqueeze(-1)).squeeze(-1))
 
     def log(self) -> Tensor:
         """Return the twist (v, omega) [..., 6] with |omega| <= pi."""
@@ -120,7 +127,7 @@ class SE3:
         hat = _hat(omega)
         _, second, third = _rodrigues(omega)
         eye = torch.eye(3, dtype=omega.dtype, device=omega.device)
-        left = eye + second * hat + third * (hat @ hat)
+        left = eye + second * hat + third * _product(hat, hat)
         return torch.cat((torch.linalg.solve(left, self.t), omega), dim=-1)
 
     @staticmethod
@@ -131,17 +138,19 @@ class SE3:
     def inverse(self) -> "SE3":
         """Return ``a_from_b`` of ``b_from_a``."""
         transposed = self.R.mT
-        return SE3(transposed, -(transposed @ self.t.unsqueeze(-1)).squeeze(-1))
+        return SE3(transposed, -_product(transposed, self.t.unsqueeze(-1)).squeeze(-1))
 
     def __matmul__(self, other: "SE3") -> "SE3":
         """Compose: ``c_from_a = c_from_b @ b_from_a``."""
-        return SE3(self.R @ other.R, (self.R @ other.t.unsqueeze(-1)).squeeze(-1) + self.t)
+        return SE3(_product(self.R, other.R), _product(self.R, other.t.unsqueeze(-1)).squeeze(-1) + self.t)
 
     def apply(self, points: Tensor) -> Tensor:
         """Map points [*batch, ..., 3]; dimensions beyond the motion's batch share its motion."""
-        extra = points.dim() - self.t.dim()
-        flat = points.reshape(*self.t.shape[:-1], -1, 3) if extra else points.unsqueeze(-2)
-        return (flat @ self.R.mT + self.t.unsqueeze(-2)).reshape(points.shape)
+        batch = self.t.dim() - 1
+        leading, shared = points.shape[:batch], points.shape[batch:-1]
+        flat = points.reshape(*leading, shared.numel(), 3)
+        moved = _product(flat, self.R.mT) + self.t.unsqueeze(-2)
+        return moved.reshape(*moved.shape[:-2], *shared, 3)
 
     def __getitem__(self, index: object) -> "SE3":
         """Index the leading dimensions."""

@@ -1,8 +1,8 @@
 """Classical two-view geometry of a pair of frames: dense flow, rotation, direction, and whether to believe them.
 
 Per pair: DIS flow both ways, a forward-backward check, an essential matrix by RANSAC with the cheirality test, then a
-robust refinement of the Sampson error over the five parameters. A pair that says nothing about the direction (no flow, a
-pure rotation, few inliers) carries weight 0 and a reason. No label is read.
+robust refinement of the Sampson error over the five parameters. A pair that says nothing about the direction (no flow,
+a pure rotation, few inliers) carries weight 0 and a reason. No label is read.
 """
 
 from dataclasses import dataclass
@@ -157,7 +157,7 @@ def _working_gray(image: np.ndarray) -> np.ndarray:
 
 
 def _consistent(flow_ab: np.ndarray, flow_ba: np.ndarray) -> np.ndarray:
-    """Return the pixels whose flow returns: ``|f + b|^2 < .01 (|f|^2 + |b|^2) + .5`` (Sundaram 2010) and stays inside."""
+    """Return the pixels whose flow stays inside and returns: ``|f + b|^2 < .01 (|f|^2 + |b|^2) + .5``. (Sundaram 2010)"""
     height, width = flow_ab.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     x, y = x + flow_ab[..., 0], y + flow_ab[..., 1]
