@@ -157,7 +157,7 @@ def _working_gray(image: np.ndarray) -> np.ndarray:
 
 
 def _consistent(flow_ab: np.ndarray, flow_ba: np.ndarray) -> np.ndarray:
-    """Return the pixels whose flow stays inside and returns: ``|f + b|^2 < .01 (|f|^2 + |b|^2) + .5``. (Sundaram 2010)"""
+    """Return the pixels whose flow stays inside and comes back: |f + b|^2 < .01 (|f|^2 + |b|^2) + .5."""
     height, width = flow_ab.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     x, y = x + flow_ab[..., 0], y + flow_ab[..., 1]
