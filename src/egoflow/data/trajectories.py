@@ -22,7 +22,7 @@ from egoflow.geometry.se3 import SE3, quaternion_xyzw_from_rotation, rotation_fr
 from egoflow.types import Trajectory
 
 TrajectoryFormat = Literal["kitti", "tum"]
-_COLUMNS = {"kitti": (12, 13), "tum": (8,)}
+_COLUMNS: dict[TrajectoryFormat, tuple[int, ...]] = {"kitti": (12, 13), "tum": (8,)}
 _EXPECTED = {"kitti": "12 numbers (a 3x4 matrix by rows; 13 with a leading frame number)",
              "tum": "8 numbers (time tx ty tz qx qy qz qw)"}
 # Published predictions are off by up to 1e-5; three-digit text by 1e-3. Beyond this a row is no rotation.
@@ -130,6 +130,17 @@ def read_trajectory(path: str | Path, *, format: TrajectoryFormat, as_written: b
     keep = _increasing(path, time_s, lines, what="frame number" if format == "kitti" else "time stamp")
     motion = SE3(torch.from_numpy(rotation[keep]), torch.from_numpy(np.ascontiguousarray(translation[keep])))
     return Trajectory(world_from_cam=motion, time_s=torch.from_numpy(time_s[keep].copy()))
+
+
+def trajectory_format(path: str | Path) -> TrajectoryFormat:
+    """Return the format that the first row of a trajectory file has by its number of columns; DataError for neither."""
+    number, text = next(_lines(path), (0, ""))
+    count = len(text.split())
+    for name, columns in _COLUMNS.items():
+        if count in columns:
+            return name
+    found = f"line {number} has {count} columns" if count else "holds no rows"
+    raise DataError(f"{path}: {found}; expected KITTI, {_EXPECTED['kitti']}, or TUM, {_EXPECTED['tum']}")
 
 
 def write_trajectory(path: str | Path, trajectory: Trajectory, *, format: TrajectoryFormat) -> None:

@@ -11,6 +11,7 @@ import torch
 from egoflow.errors import ConfigError, DataError
 from egoflow.evaluation.bootstrap import mean_interval
 from egoflow.evaluation.table import Metric, Result, Row
+from egoflow.geometry.depth import align_median
 from egoflow.geometry.pixels import resize_map
 
 Crop = Literal["garg", "eigen", "none"]
@@ -111,8 +112,8 @@ class DepthScores:
         depth, use = self._predicted(name, prediction, known, valid_prediction)
         factor = 1.0
         if self.protocol.scale == "median":
-            # The published codes take numpy's median, which averages the middle two.
-            factor = float(np.median(target[use]) / np.median(depth[use]))
+            maps = (torch.from_numpy(value)[None, None] for value in (depth, target, use))
+            factor = float(align_median(*maps))
         scored = np.clip(depth * factor, MIN_DEPTH_M, self.protocol.cap_m)
         constant = np.full_like(target, np.clip(np.median(target[use]), MIN_DEPTH_M, self.protocol.cap_m))
         for part, mask in self._parts(target, use, static).items():

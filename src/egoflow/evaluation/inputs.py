@@ -1,0 +1,147 @@
+"""The files of an evaluation: a trajectory or a folder of depth maps, ours or anyone's."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from egoflow.data.files import natural_key, read_text
+from egoflow.data.formats import read_depth_npz, read_depth_png, read_mask
+from egoflow.data.trajectories import TrajectoryFormat, read_trajectory, trajectory_format
+from egoflow.errors import DataError
+from egoflow.types import Trajectory
+
+_NAMES: dict[TrajectoryFormat, tuple[str, ...]] = {"kitti": ("trajectory_kitti.txt", "poses.txt"), "tum": ("trajectory_tum.txt",)}
+TWO_VIEW = "two-view chain"
+_TWO_VIEW_NAMES: dict[TrajectoryFormat, str] = {"kitti": "two_view_kitti.txt", "tum": "two_view_tum.txt"}
+KITTI_UNITS = 256.0
+SIDE_FILE = "depth.json"
+
+
+def trajectory_file(path: Path, *, format: TrajectoryFormat | None) -> tuple[Path, TrajectoryFormat]:
+    """Return the trajectory file that ``path`` (a file, or a folder that holds one) means, and its format.
+
+    Without ``format`` a folder gives its KITTI file first, and a file's format follows from its columns.
+    """
+    if path.is_dir():
+        formats: tuple[TrajectoryFormat, ...] = ("kitti", "tum") if format is None else (format,)
+        found: list[tuple[Path, TrajectoryFormat]] = [
+            (path / name, kind) for kind in formats for name in _NAMES[kind] if (path / name).is_file()]
+        if not found:
+            names = " or ".join(name for kind in formats for name in _NAMES[kind])
+            raise DataError(f"{path}: expected a trajectory file or a folder with {names}; write one with "
+                            f"'egoflow predict'")
+        return found[0]
+    return path, format or trajectory_format(path)
+
+
+def read_pair(prediction: Path, truth: Path, *, format: TrajectoryFormat | None) -> tuple[
+        Trajectory, Trajectory, TrajectoryFormat, dict[str, Path]]:
+    """Return predicted and true trajectory, their format, and the further trajectories found beside the prediction.
+
+    A truth that is a file decides the format; both must have the same one.
+    """
+    truth_path, kind = trajectory_file(truth, format=format)
+    prediction_path, found = trajectory_file(prediction, format=kind if prediction.is_dir() else format)
+    if found != kind:
+        raise DataError(f"{prediction_path} is a {found} trajectory but {truth_path} is {kind}: KITTI rows carry no "
+                        f"time to match stamps by; give both in one format")
+    beside = prediction / _TWO_VIEW_NAMES[kind]
+    others = {TWO_VIEW: beside} if prediction.is_dir() and beside.is_file() else {}
+    return read_path(prediction_path, format=kind), read_path(truth_path, format=kind), kind, others
+
+
+def read_path(path: Path, *, format: TrajectoryFormat) -> Trajectory:
+    """Return a trajectory with the rotations as written, which published errors are computed from."""
+    return read_trajectory(path, format=format, as_written=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthFolder:
+    """Depth maps of a folder by stem, ``units`` of their PNGs per unit of depth, and what that unit is."""
+
+    folder: Path
+    files: dict[str, Path]
+    units: float
+    scale: str
+
+    def read(self, stem: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return depth [H, W] and ``valid`` bool of one image."""
+        path = self.files[stem]
+        return read_depth_npz(path) if path.suffix == ".npz" else read_depth_png(path, self.units)
+
+
+def depth_folder(path: Path) -> DepthFolder:
+    """Return the depth maps (.png, .npz) of ``path`` or of its folder ``depth``.
+
+    ``depth.json`` beside them gives ``png_units_per_depth_unit`` and ``scale``; without it PNGs hold metres times 256.
+    """
+    if not path.is_dir():
+        raise DataError(f"{path}: expected a folder of depth maps (.png or .npz)" + ("" if path.exists() else
+                        "; there is none of this name"))
+    folder = path / "depth" if (path / "depth").is_dir() else path
+    files = _by_stem(folder, (".png", ".npz"))
+    if not files:
+        raise DataError(f"{folder}: holds no depth map (.png or .npz)")
+    side = folder / SIDE_FILE
+    units, scale = _read_side_file(side) if side.is_file() else (KITTI_UNITS, "unstated")
+    return DepthFolder(folder=folder, files=files, units=units, scale=scale)
+
+
+def common_stems(prediction: DepthFolder, truth: DepthFolder) -> list[str]:
+    """Return the stems that both folders hold, in natural order; DataError when there is none."""
+    common = sorted(prediction.files.keys() & truth.files.keys(), key=natural_key)
+    if not common:
+        sides = [f"{f.folder} holds {len(f.files)} depth maps (such as {min(f.files, key=natural_key)})"
+                 for f in (prediction, truth)]
+        raise DataError(f"no names match: {sides[0]}, {sides[1]}; a prediction and its truth must have the same name "
+                        f"up to the suffix")
+    return common
+
+
+def static_masks(path: Path) -> dict[str, Path]:
+    """Return the mask images of a folder by stem: white stands still, black moves."""
+    files = _by_stem(path, (".png",)) if path.is_dir() else {}
+    if not files:
+        raise DataError(f"{path}: expected a folder of mask images (.png, white = static)")
+    return files
+
+
+def read_static(files: dict[str, Path], stem: str, *, height: int, width: int) -> np.ndarray:
+    """Return the mask bool [height, width] of one image; DataError where it is missing or of another size."""
+    if stem not in files:
+        raise DataError(f"no mask for image {stem}; every scored image needs one")
+    mask = read_mask(files[stem])
+    if mask.shape != (height, width):
+        raise DataError(f"{files[stem]}: the mask is {mask.shape[0]}x{mask.shape[1]}, the true depth {height}x{width}; "
+                        f"masks must have the size of the truth")
+    return mask
+
+
+def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Return the files with these suffixes by stem; DataError when two share one."""
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file():
+            if path.stem in files:
+                raise DataError(f"{path}: {files[path.stem].name} has the same name; leave one of them")
+            files[path.stem] = path
+    return files
+
+
+def _read_side_file(path: Path) -> tuple[float, str]:
+    """Return units per unit of depth and the scale's name of a depth.json."""
+    try:
+        content: Any = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not readable as JSON: {str(error)[:80]}") from error
+    units = content.get("png_units_per_depth_unit") if isinstance(content, dict) else None
+    if isinstance(units, bool) or not isinstance(units, (int, float)) or not 0 < units < math.inf:
+        raise DataError(f"{path}: expected a positive number 'png_units_per_depth_unit', found {str(units)[:40]}")
+    scale = content.get("scale", "unstated")
+    if scale not in ("relative", "metric", "unstated"):
+        raise DataError(f"{path}: expected 'scale' to be relative or metric, found {str(scale)[:40]}")
+    return float(units), scale
