@@ -1,0 +1,130 @@
+"""A rendered world as a source of frames, and how worlds are found by name."""
+
+import difflib
+import importlib
+import inspect
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path as FilePath
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egoflow.errors import ConfigError
+from egoflow.geometry.camera import Camera
+from egoflow.geometry.se3 import SE3
+from egoflow.types import FrameTruth, Scale, Trajectory
+from egoflow.worlds.paths import Path
+from egoflow.worlds.raycast import View, look
+from egoflow.worlds.scene import Scene
+from egoflow.worlds.shading import render
+from egoflow.worlds.truth import Geometry, PairTruth, pair_truth
+
+FRAME_TIME_S = 0.1
+_KEPT = 4  # Geometry of a few frames is kept: a pair's neighbours are asked for next.
+
+
+@final
+class World:
+    """A scene and a camera path at 10 Hz: a FrameSource that renders on the fly, with exact truth.
+
+    Convention: exported motions have the first camera as their world. ``seed`` and ``options`` are those it was built
+    with; ``samples`` colour samples are taken in a pixel, geometry is that of the pixel centre.
+    """
+
+    scale: Scale = "metric"
+
+    def __init__(self, name: str, *, scene: Scene, path: Path, camera: Camera, frames: int, samples: int, seed: int,
+                 options: dict[str, Any] | None = None, device: str = "cpu") -> None:
+        if frames < 1 or samples < 1:
+            raise ConfigError(f"world {name}: frames and samples must be at least 1, got frames={frames} samples={samples}")
+        self.name, self.scene, self.path, self.camera, self.samples, self.seed = name, scene, path, camera, samples, seed
+        self.options = dict(options or {})
+        self.time_s = np.arange(frames) * FRAME_TIME_S
+        self.device = torch.device(device)
+        self._cam0_from_scene = path(0.0).inverse()
+        self._kept: OrderedDict[int, Geometry] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.time_s)
+
+    def frame_name(self, index: int) -> str:
+        """Return the stem of a frame's files: "000042"."""
+        return f"{self._checked(index):06d}"
+
+    def image(self, index: int) -> np.ndarray:
+        """Return frame ``index`` as RGB uint8 [H, W, 3]."""
+        return (self.colours([index])[0] * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+    def colours(self, indices: Sequence[int]) -> Tensor:
+        """Return frames [F, 3, H, W] as float32 RGB in [0, 1], rendered as one batch."""
+        return render(self._view(indices, torch.float32), samples=self.samples)
+
+    def truth(self, index: int) -> FrameTruth:
+        """Return depth (1e6 where ``valid_depth`` is False: sky), camera and static mask of a frame."""
+        geometry = self._geometry(index)
+        return FrameTruth(depth=geometry.depth()[0, 0].float().cpu().numpy(),
+                          valid_depth=(geometry.hits.solid[0, 0] >= 0).cpu().numpy(),
+                          world_from_cam=self.world_from_cam(index), static=(geometry.mover_id()[0, 0] == 0).cpu().numpy())
+
+    def world_from_cam(self, index: int) -> SE3:
+        """Return the camera of a frame in the axes of the first camera (unbatched, float64)."""
+        return self._cam0_from_scene @ self.path(float(self.time_s[self._checked(index)]))
+
+    def trajectory(self) -> Trajectory:
+        """Return the whole camera path."""
+        path = SE3.stack([self.world_from_cam(i) for i in range(len(self))])
+        return Trajectory(world_from_cam=path, time_s=torch.from_numpy(self.time_s), scale=self.scale)
+
+    def pair_truth(self, a: int, b: int) -> PairTruth:
+        """Return all that is exactly known of the frames (a, b)."""
+        return pair_truth(self._geometry(a), self._geometry(b))
+
+    def _checked(self, index: int) -> int:
+        if not 0 <= index < len(self):
+            raise ConfigError(f"world {self.name} has frames 0 to {len(self) - 1}, frame {index} was asked for")
+        return int(index)
+
+    def _view(self, indices: Sequence[int], dtype: torch.dtype) -> View:
+        times = [float(self.time_s[self._checked(i)]) for i in indices]
+        return look(self.scene, self.camera, times, SE3.stack([self.path(t) for t in times]), device=self.device, dtype=dtype)
+
+    def _geometry(self, index: int) -> Geometry:
+        if index not in self._kept:
+            self._kept[index] = Geometry.of(self._view([index], torch.float64))
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(index)
+        return self._kept[index]
+
+
+def available_worlds() -> list[str]:
+    """Return the names of all worlds: the modules of this folder that define ``world``; nothing is imported."""
+    folder = FilePath(__file__).parent
+    return sorted(f.stem for f in folder.glob("*.py") if re.search(r"^def world\(", f.read_text("utf-8"), re.MULTILINE))
+
+
+def load_world(name: str, **options: Any) -> World:
+    """Build the world ``name`` with ``options`` (seed, frames, height, width, movers, samples, …).
+
+    Raises ConfigError for an unknown world or option, with the nearest match.
+    """
+    names = available_worlds()
+    if name not in names:
+        raise ConfigError(f"unknown world '{name}'{_hint(name, names)}; worlds are: {', '.join(names)}")
+    build: Callable[..., World] = importlib.import_module(f"egoflow.worlds.{name}").world
+    known = list(inspect.signature(build).parameters)
+    for option in options:
+        if option not in known:
+            raise ConfigError(f"world {name} has no option '{option}'{_hint(option, known)}; its options are: {', '.join(known)}")
+    return build(**options)
+
+
+def _hint(word: str, known: list[str]) -> str:
+    """Return ", did you mean 'x'?" for the nearest known word, or nothing."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (did you mean '{near[0]}'?)" if near else ""
