@@ -67,11 +67,12 @@ class Parser(argparse.ArgumentParser):
 
 def _options_of(parser: argparse.ArgumentParser) -> set[str]:
     """Return the options of a parser and of all parsers below it."""
-    options = set(parser._option_string_actions)
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            options.update(*(_options_of(below) for below in action.choices.values()))
-    return options
+    return set(parser._option_string_actions).union(*map(_options_of, _below(parser)))
+
+
+def _below(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    actions = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return [below for action in actions for below in action.choices.values()]
 
 
 def _terminal_width() -> int:
@@ -95,8 +96,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def command_parser(name: str) -> tuple[Parser, Any]:
     """Import the command ``name`` and return its parser and module."""
     module = import_module(f"egoflow.commands.{name}")
-    parser = Parser(prog=f"egoflow {name}", description=module.HELP, epilog=f"example:\n  {module.EXAMPLE}")
+    parser = Parser(prog=f"egoflow {name}", description=module.HELP)
     module.add_arguments(parser)
+    lines = [line.strip() for line in module.EXAMPLE.splitlines()]
+    for each in (parser, *_below(parser)):
+        each.epilog = "example:\n" + "\n".join(f"  {line}" for line in lines if line.startswith(each.prog))
     return parser, module
 
 
