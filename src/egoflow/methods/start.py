@@ -54,7 +54,9 @@ def with_start(terms: LossTerms, clip: Clip, prediction: Prediction, progress: f
             continue
         levels = [1 / resize_map(d, height=clip.camera.height, width=clip.camera.width) for d in prediction.inv_depth[a]]
         motion = scaled_motion(levels[0].detach(), clip.camera, two_view)
-        flows.append(torch.stack([flow_term(depth, clip.camera, motion, two_view) for depth in levels]).mean())
+        unit = motion.scaled(1 / log_mean(levels[0].detach(), two_view.usable))
+        flows.append(torch.stack([flow_term(depth / log_mean(depth, two_view.usable).view(-1, 1, 1, 1), clip.camera, unit,
+                                            two_view) for depth in levels]).mean())
         if (a, b) in prediction.motion:
             motions.append(motion_term(prediction.motion[a, b], motion, two_view, focal_px=clip.camera.fx))
     if flows:
@@ -88,6 +90,16 @@ def scaled_motion(depth: Tensor, camera: Camera, two_view: TwoView, *, steps: in
         step = (weight * slope * residual).flatten(1).sum(1) / ((weight * slope * slope).flatten(1).sum(1) + 1e-12)
         length = length + torch.minimum(torch.maximum(step, -length / 2), length / 2)
     return SE3(rotation, length[:, None] * direction)
+
+
+def log_mean(depth: Tensor, use: Tensor) -> Tensor:
+    """Return the geometric mean [B] of depth over used pixels.
+
+    Dividing by it makes the flow term blind to the scale of depth. With the solved length held fixed the term would else
+    pull depth away from where the length was solved, the next solution would follow, and scale would run off.
+    """
+    logs = torch.where(use, depth.log(), torch.zeros_like(depth))
+    return (logs.flatten(1).sum(1) / use.flatten(1).sum(1).clamp_min(1)).exp()
 
 
 def flow_term(depth: Tensor, camera: Camera, b_from_a: SE3, two_view: TwoView) -> Tensor:

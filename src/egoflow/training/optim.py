@@ -1,0 +1,24 @@
+"""The optimiser and its schedule, a pure function of progress so that a resumed run needs no schedule state."""
+
+import math
+
+import torch
+from torch import nn
+
+from egoflow.config import OptimConfig
+
+
+def make_optimizer(method: nn.Module, config: OptimConfig) -> torch.optim.Adam:
+    """Return fused Adam over all parameters; those that a phase freezes get no gradient and are left alone."""
+    return torch.optim.Adam(method.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay,
+                            fused=True)
+
+
+def learning_rate(config: OptimConfig, progress: float) -> float:
+    """Return the rate at ``progress`` 0..1: constant, or one cycle (Smith 2018: cosine up over 30 %, then down to 1e-5)."""
+    if config.schedule == "constant":
+        return config.lr
+    warm, low, last = 0.3, 1 / 25, 1e-5
+    if progress < warm:
+        return config.lr * (low + (1 - low) * (1 - math.cos(math.pi * progress / warm)) / 2)
+    return config.lr * (last + (1 - last) * (1 + math.cos(math.pi * (progress - warm) / (1 - warm))) / 2)
