@@ -61,8 +61,8 @@ class Light:
     """
 
     to_sun: tuple[float, float, float] = (0.45, -0.75, -0.48)
-    sun: float = 0.62
-    ambient: float = 0.46
+    sun: float = 0.66
+    ambient: float = 0.60
     zenith: tuple[float, float, float] = (0.42, 0.60, 0.86)
     horizon: tuple[float, float, float] = (0.80, 0.87, 0.93)
     shadows: bool = True

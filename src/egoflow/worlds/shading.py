@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from egoflow.worlds import textures
-from egoflow.worlds.raycast import Rays, View, cast, in_sun, pixel_rays
+from egoflow.worlds.raycast import Hits, Rays, View, cast, pixel_rays
+from egoflow.worlds.shadows import in_sun
 from egoflow.worlds.surface import Surface, footprint_patch, surface
 
 _MOST_RAYS = 1 << 18  # What one band of rows may hold: temporaries stay within the processor's caches.
@@ -29,27 +30,30 @@ def _band(view: View, rays: Rays, samples: int) -> Tensor:
     patch = footprint_patch(view, at, samples=samples)
     kinds = torch.tensor([s.texture for s in view.scene.solids], device=at.solid.device)
     colour = textures.paint(view.scene.textures, kinds[at.solid], patch)
-    lit = in_sun(view, rays, hits).flatten()[at.index] if view.scene.light.shadows else None
-    colour = colour * _light(view, at, lit)
+    colour *= _light(view, rays, hits, at)
     image = _sky(view, rays, hits.depth.shape)
-    image.view(3, -1)[:, at.index] = colour
+    image.view(3, -1).index_copy_(1, at.index, colour)
     return image.mean(2).transpose(0, 1).clamp(0, 1)
 
 
-def _light(view: View, at: Surface, lit: Tensor | None) -> Tensor:
+def _light(view: View, rays: Rays, hits: Hits, at: Surface) -> Tensor:
     """Return the light [N] on each surface point: sun by Lambert's law, and ambient light from above."""
-    which = at.frame * len(view.scene.solids) + at.solid
-    sun = (view.axes @ view.to_sun[:, None, :, None])[..., 0].flatten(0, 1).T.contiguous()
-    up_world = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)
-    up_cam = (view.world_from_cam.R.mT @ up_world).to(view.axes)
-    up = (view.axes @ up_cam[:, None, :, None])[..., 0].flatten(0, 1).T.contiguous()
-    toward = sum(n * sun[k].index_select(0, which) for k, n in enumerate(at.normal))
-    upward = sum(n * up[k].index_select(0, which) for k, n in enumerate(at.normal))
-    direct = torch.as_tensor(toward).clamp_min(0)
-    if lit is not None:
-        direct = torch.where(lit, direct, torch.zeros_like(direct))
+    up = (view.world_from_cam.R.mT @ torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)).to(view.axes)
+    direct, upward = _toward(view, at, view.to_sun).clamp_min(0), _toward(view, at, up)
     light = view.scene.light
-    return light.ambient * (0.9 + 0.25 * torch.as_tensor(upward)) + light.sun * direct
+    if light.shadows:
+        facing = torch.zeros_like(hits.solid, dtype=torch.bool)
+        facing.view(-1)[at.index] = direct > 0
+        direct = direct * in_sun(view, rays, hits, facing=facing).view(-1)[at.index]
+    return light.ambient * (0.9 + 0.25 * upward) + light.sun * direct
+
+
+def _toward(view: View, at: Surface, direction: Tensor) -> Tensor:
+    """Return the cosine [N] between each normal and a ``direction`` [F, 3] in the cameras' axes."""
+    local = (view.axes @ direction[:, None, :, None])[..., 0].flatten(0, 1).T.contiguous()
+    which = at.frame * len(view.scene.solids) + at.solid
+    x, y, z = (n * local[k].index_select(0, which) for k, n in enumerate(at.normal))
+    return x + y + z
 
 
 def _sky(view: View, rays: Rays, shape: torch.Size) -> Tensor:
