@@ -58,6 +58,20 @@ def atomic(path: str | Path) -> Iterator[Path]:
         _remove(temporary)
 
 
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty temporary folder that becomes ``path`` on success and vanishes on failure.
+
+    Raises DataError when ``path`` exists and is not an empty folder: results are never mixed or overwritten.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise DataError(f"{path}: exists already; give another folder, or remove it first")
+    with atomic(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+
+
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write ``data`` to ``path`` whole or not at all."""
     with atomic(path) as temporary:
