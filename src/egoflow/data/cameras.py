@@ -137,3 +137,15 @@ def parse_camera(text: str, *, height: int, width: int) -> Camera:
     if not Path(text).is_file():
         raise DataError(f"camera '{text}': no such file; give {CAMERA_FORMS}")
     return read_camera(text, height=height, width=width)
+
+
+def resolve_camera(camera: Camera | str | None, *, height: int, width: int, name: str) -> Camera:
+    """Return the camera of ``height`` x ``width`` images from what the caller gave; DataError where nothing is known.
+
+    ``camera`` is a Camera (resized if it states another size of the same image), a text as in ``parse_camera`` or None.
+    """
+    if camera is None:
+        raise DataError(f"{name}: its camera is not known; give {CAMERA_FORMS} (a phone's main camera: fov=65)")
+    if isinstance(camera, str):
+        return parse_camera(camera, height=height, width=width)
+    return _fitted(name, camera, height=height, width=width)
