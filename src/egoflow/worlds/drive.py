@@ -46,8 +46,8 @@ def world(seed: int, *, frames: int = 200, height: int = 128, width: int = 416, 
 
 
 def _sun(random: np.random.Generator) -> tuple[float, float, float]:
-    """Return the direction to a sun 35 to 50 degrees high, at the side or behind."""
-    high, round_about = math.radians(random.uniform(35, 50)), math.radians(random.choice([-1, 1]) * random.uniform(50, 140))
+    """Return the direction to a sun 48 to 62 degrees high, at the side or behind."""
+    high, round_about = math.radians(random.uniform(48, 62)), math.radians(random.choice([-1, 1]) * random.uniform(50, 140))
     return math.cos(high) * math.sin(round_about), -math.sin(high), math.cos(high) * math.cos(round_about)
 
 

@@ -15,7 +15,7 @@ from egoflow.worlds.textures import Texture
 
 
 def world(seed: int, *, frames: int = 2, height: int = 48, width: int = 64, movers: int = 0, samples: int = 1,
-          distance_m: float = 8.0, tilt_deg: float = 20.0, cell_m: float = 1.2, device: str = "cpu") -> World:
+          distance_m: float = 8.0, tilt_deg: float = 20.0, cell_m: float = 2.5, device: str = "cpu") -> World:
     """Build a wall ``distance_m`` ahead, tilted by ``tilt_deg`` about the vertical, with smooth cells of ``cell_m``.
 
     The camera moves by some 0.2 m and 0.2 degrees a frame. Raises ConfigError for ``movers`` > 0.
@@ -30,7 +30,7 @@ def world(seed: int, *, frames: int = 2, height: int = 48, width: int = 64, move
     R = tilt @ facing
     along = R @ torch.tensor([shift, 0.0, shift], dtype=torch.float64)
     place = SE3(R, torch.tensor([0.0, 0.0, distance_m], dtype=torch.float64) + along)
-    texture = Texture(low=(0.15, 0.2, 0.3), high=(0.9, 0.8, 0.6), cell=cell_m, roughness=0.0)
+    texture = Texture(low=(0.15, 0.2, 0.3), high=(0.9, 0.8, 0.6), cell=cell_m, roughness=0.0, contrast=0.55)
     wall = Solid(kind=Kind.GROUND, body_from_solid=place, size=(math.inf, 0.0, math.inf), texture=0, casts_shadow=False)
     scene = Scene(solids=(wall,), textures=(texture,), light=Light(sun=0.0, ambient=1.0, shadows=False))
     camera = Camera.create(0.9 * width, 0.9 * width, (width - 1) / 2, (height - 1) / 2, height=height, width=width, name="plane")

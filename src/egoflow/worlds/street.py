@@ -14,7 +14,7 @@ PARKING_M = 4.55
 KERB_M = 5.7
 PAVEMENT_M = 8.2
 _SPACING_M = 0.5
-_ASPHALT, _PAVEMENT, _GRASS, _MARK, _KERB = ((0.36, 0.36, 0.38), (0.62, 0.58, 0.53), (0.30, 0.40, 0.17), (0.88, 0.87, 0.80),
+_ASPHALT, _PAVEMENT, _GRASS, _MARK, _KERB = ((0.40, 0.40, 0.42), (0.62, 0.58, 0.53), (0.30, 0.40, 0.17), (0.88, 0.87, 0.80),
                                              (0.70, 0.69, 0.66))
 
 
@@ -64,13 +64,14 @@ class StreetPaint:
         f_along = (patch.dx[0] * sine + patch.dx[1] * cosine).abs() + (patch.dy[0] * sine + patch.dy[1] * cosine).abs()
         f_across = (patch.dx[0] * cosine - patch.dx[1] * sine).abs() + (patch.dy[0] * cosine - patch.dy[1] * sine).abs()
         # Wear and patches are longer along the street than across it.
-        grain = fractal(offset / 1.3, station / 3.9, f_across / 1.3, f_along / 3.9, roughness=0.85)
+        grain = fractal(offset / 1.1, station / 2.6, f_across / 1.1, f_along / 2.6, roughness=1.0)
+        grain = grain / (1 + 0.35 * grain.abs())
         side = offset.abs()
-        colour = _blend(_flat(_ASPHALT, grain, 0.26), _flat(_KERB, grain, 0.15), band(side, KERB_M - 0.15, KERB_M + 0.15, f_across))
+        colour = _blend(_flat(_ASPHALT, grain, 0.30), _flat(_KERB, grain, 0.15), band(side, KERB_M - 0.15, KERB_M + 0.15, f_across))
         joint = pulse(offset / 0.8, 0.94, f_across / 0.8) * pulse(station / 0.8, 0.94, f_along / 0.8)
         slabs = _flat(_PAVEMENT, grain, 0.2) * (0.72 + 0.28 * joint)
         colour = _blend(colour, slabs, band(side, KERB_M + 0.15, PAVEMENT_M, f_across))
-        colour = _blend(colour, _flat(_GRASS, grain, 0.38), band(side, PAVEMENT_M, 1e6, f_across))
+        colour = _blend(colour, _flat(_GRASS, grain, 0.45), band(side, PAVEMENT_M, 1e6, f_across))
         return _blend(colour, _flat(_MARK, grain, 0.12), _marks(station, side, f_along, f_across))
 
 
