@@ -78,9 +78,10 @@ def _nearest(a: Tensor, b: Tensor) -> Tensor:
 
 def _too_few(prediction: Trajectory, truth: Trajectory, found: int, by: Matching, tolerance_s: float) -> str:
     """Say that at least two frames must match, and what both sides hold."""
-    if by == "row" or not len(prediction.time_s) or not len(truth.time_s):
+    if min(len(prediction.time_s), len(truth.time_s)) < 2:
         return (f"an odometry evaluation needs at least 2 frames, the prediction has {len(prediction.time_s)} and the "
                 f"truth {len(truth.time_s)}")
+    # Paths of two rows each always match by row.
     spans = [f"{float(t.time_s.min()):.6f}..{float(t.time_s.max()):.6f}" for t in (prediction, truth)]
     what = f"stamps within {tolerance_s:g} s of each other" if by == "time" else "equal frame numbers"
     return (f"only {found} frames of prediction and truth have {what}, at least 2 are needed: the prediction covers "

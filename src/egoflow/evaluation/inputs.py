@@ -14,7 +14,8 @@ from egoflow.data.trajectories import TrajectoryFormat, read_trajectory, traject
 from egoflow.errors import DataError
 from egoflow.types import Trajectory
 
-_NAMES: dict[TrajectoryFormat, tuple[str, ...]] = {"kitti": ("trajectory_kitti.txt", "poses.txt"), "tum": ("trajectory_tum.txt",)}
+_NAMES: dict[TrajectoryFormat, tuple[str, ...]] = {"kitti": ("trajectory_kitti.txt", "poses.txt"),
+                                                   "tum": ("trajectory_tum.txt",)}
 TWO_VIEW = "two-view chain"
 _TWO_VIEW_NAMES: dict[TrajectoryFormat, str] = {"kitti": "two_view_kitti.txt", "tum": "two_view_tum.txt"}
 KITTI_UNITS = 256.0
@@ -95,8 +96,8 @@ def common_stems(prediction: DepthFolder, truth: DepthFolder) -> list[str]:
     """Return the stems that both folders hold, in natural order; DataError when there is none."""
     common = sorted(prediction.files.keys() & truth.files.keys(), key=natural_key)
     if not common:
-        sides = [f"{f.folder} holds {len(f.files)} depth maps (such as {min(f.files, key=natural_key)})"
-                 for f in (prediction, truth)]
+        sides = [f"{f.folder} holds {len(f.files)} depth maps (such as "
+                 f"{f.files[min(f.files, key=natural_key)].name})" for f in (prediction, truth)]
         raise DataError(f"no names match: {sides[0]}, {sides[1]}; a prediction and its truth must have the same name "
                         f"up to the suffix")
     return common

@@ -157,8 +157,8 @@ def _check(trajectory: Trajectory, name: str) -> None:
     if path.t.dtype != torch.float64 or path.R.dtype != torch.float64:
         raise DataError(f"the {name} is in {path.t.dtype}; metrics need float64: use world_from_cam.to(torch.float64)")
     if path.t.dim() != 2 or len(path.t) != len(trajectory.time_s):
-        raise DataError(f"the {name} must be one path [N] with N stamps, got {tuple(path.t.shape[:-1])} frames and "
-                        f"{len(trajectory.time_s)} stamps")
+        raise DataError(f"the {name} must be one path [N] with N stamps, got {' x '.join(map(str, path.t.shape[:-1]))} "
+                        f"frames and {len(trajectory.time_s)} stamps")
     bad = ~(torch.isfinite(path.t).all(-1) & torch.isfinite(path.R).all(-1).all(-1))
     if bool(bad.any()):
         raise DataError(f"the {name} holds NaN or infinity at frame {int(bad.nonzero()[0])}; every position must be "
