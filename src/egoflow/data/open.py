@@ -22,11 +22,13 @@ class FrameSlice:
     """Some frames of a source, in order, as a source of their own; the frames keep their names and times."""
 
     def __init__(self, source: FrameSource, indices: Sequence[int], *, name: str | None = None) -> None:
-        self.source, self.indices = source, list(indices)
+        # A slice of a slice is a slice of the first source, so that the jumps of both are seen.
+        self.source: FrameSource = source.source if isinstance(source, FrameSlice) else source
+        self.indices = [source.indices[i] for i in indices] if isinstance(source, FrameSlice) else list(indices)
         self.name = name or source.name
         self.camera: Camera = source.camera
         self.scale: Scale = source.scale
-        self.time_s: np.ndarray = np.asarray(source.time_s)[self.indices]
+        self.time_s: np.ndarray = np.asarray(self.source.time_s)[self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -47,7 +47,7 @@ class VideoWriter:
             if kind is None and self._stream is None:
                 raise DataError(f"{self.path}: no frame was given to write")
             if kind is None:
-                self._container.mux(self._stream.encode(None))  # type: ignore[union-attr]
+                self._container.mux(self._stream.encode())
         finally:
             if self._stream is not None:
                 self._container.close()
@@ -55,7 +55,7 @@ class VideoWriter:
     def write(self, image: np.ndarray) -> None:
         """Append RGB uint8 [H, W, 3] of the first frame's size."""
         if self._stream is None:
-            self._start(image.shape[0], image.shape[1])
+            self._stream = self._start(image.shape[0], image.shape[1])
         if image.shape != (*self._size, 3) or image.dtype != np.uint8:
             raise DataError(f"{self.path}: expected uint8 {(*self._size, 3)} as the first frame, got {image.dtype} "
                             f"{image.shape}")
@@ -64,14 +64,15 @@ class VideoWriter:
         frame: Any = av.VideoFrame.from_ndarray(padded, format="rgb24")
         self._container.mux(self._stream.encode(frame))
 
-    def _start(self, height: int, width: int) -> None:
-        """Choose the codec and the size."""
+    def _start(self, height: int, width: int) -> Any:
+        """Choose the codec and the size, and return the stream."""
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-        self._stream = self._container.add_stream(codec, rate=Fraction(self.fps).limit_denominator(1001))
-        self._stream.width, self._stream.height = width + width % 2, height + height % 2
-        self._stream.pix_fmt = "yuv420p"
+        stream = self._container.add_stream(codec, rate=Fraction(self.fps).limit_denominator(1001))
+        stream.width, stream.height = width + width % 2, height + height % 2
+        stream.pix_fmt = "yuv420p"
         if codec == "libx264":
-            self._stream.options = {"crf": "18", "preset": "veryfast"}
+            stream.options = {"crf": "18", "preset": "veryfast"}
         else:
-            self._stream.bit_rate = max(2_000_000, height * width * 8)
+            stream.bit_rate = max(2_000_000, height * width * 8)
         self._size = (height, width)
+        return stream
