@@ -119,6 +119,9 @@ def test_resizing_does_not_mix_holes_into_depth() -> None:
         value, valid = resize_depth(depth, np.isfinite(depth), height=height, width=width)
         assert value[valid] == pytest.approx(7.0)
         assert 0.4 < valid.mean() < 0.8
+    _, valid = resize_depth(depth, np.isfinite(depth), height=8, width=16)
+    # Column i of the doubled map has its centre at i / 2 - 0.25: column 5 leans on a hole by three quarters.
+    assert valid[0].tolist() == [False] * 6 + [True] * 10
 
 
 def test_any_split_and_order_of_the_images_gives_the_same_figures() -> None:
