@@ -17,11 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("world", metavar="WORLD", help="name of a world; 'egoflow worlds' lists them")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write; must not exist")
-    parser.add_argument("--frames", type=int, metavar="N", help="number of frames at 10 Hz; the world's own if not given")
-    parser.add_argument("--size", type=_size, metavar="HxW", help="image size, e.g. 128x416; the world's own if not given")
+    parser.add_argument("--frames", type=int, metavar="N", help="number of frames at 10 Hz (default: the world's)")
+    parser.add_argument("--size", type=_size, metavar="HxW", help="image size, e.g. 128x416 (default: the world's)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same world")
     parser.add_argument("--movers", type=int, default=0, metavar="K", help="how many things move by themselves")
-    parser.add_argument("--samples", type=int, metavar="N", help="colour samples a pixel; the world's own if not given")
+    parser.add_argument("--samples", type=int, metavar="N", help="colour samples a pixel (default: the world's)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
 
 

@@ -39,12 +39,10 @@ class World:
 
     def __init__(self, name: str, *, scene: Scene, path: Path, camera: Camera, frames: int, samples: int, seed: int,
                  options: dict[str, Any] | None = None, device: str = "cpu") -> None:
-        if frames < 1 or samples < 1:
-            raise ConfigError(f"world {name}: frames and samples must be at least 1, got frames={frames} samples={samples}")
-        self.name, self.scene, self.path, self.camera, self.samples, self.seed = name, scene, path, camera, samples, seed
-        self.options = dict(options or {})
+        self.name, self.scene, self.path, self.camera = name, scene, path, camera
+        self.samples, self.seed, self.options = samples, seed, dict(options or {})
         self.time_s = np.arange(frames) * FRAME_TIME_S
-        self.device = torch.device(device)
+        self.device = _device(device)
         self._cam0_from_scene = path(0.0).inverse()
         self._kept: OrderedDict[int, Geometry] = OrderedDict()
 
@@ -67,9 +65,9 @@ class World:
     def truth(self, index: int) -> FrameTruth:
         """Return depth (1e6 where ``valid_depth`` is False: sky), camera and static mask of a frame."""
         geometry = self._geometry(index)
-        return FrameTruth(depth=geometry.depth()[0, 0].float().cpu().numpy(),
-                          valid_depth=(geometry.hits.solid[0, 0] >= 0).cpu().numpy(),
-                          world_from_cam=self.world_from_cam(index), static=(geometry.mover_id()[0, 0] == 0).cpu().numpy())
+        hit, still = geometry.hits.solid[0, 0] >= 0, geometry.mover_id()[0, 0] == 0
+        return FrameTruth(depth=geometry.depth()[0, 0].float().cpu().numpy(), valid_depth=hit.cpu().numpy(),
+                          world_from_cam=self.world_from_cam(index), static=still.cpu().numpy())
 
     def world_from_cam(self, index: int) -> SE3:
         """Return the camera of a frame in the axes of the first camera (unbatched, float64)."""
@@ -91,7 +89,8 @@ class World:
 
     def _view(self, indices: Sequence[int], dtype: torch.dtype) -> View:
         times = [float(self.time_s[self._checked(i)]) for i in indices]
-        return look(self.scene, self.camera, times, SE3.stack([self.path(t) for t in times]), device=self.device, dtype=dtype)
+        world_from_cam = SE3.stack([self.path(t) for t in times])
+        return look(self.scene, self.camera, times, world_from_cam, device=self.device, dtype=dtype)
 
     def _geometry(self, index: int) -> Geometry:
         if index not in self._kept:
@@ -120,8 +119,29 @@ def load_world(name: str, **options: Any) -> World:
     known = list(inspect.signature(build).parameters)
     for option in options:
         if option not in known:
-            raise ConfigError(f"world {name} has no option '{option}'{_hint(option, known)}; its options are: {', '.join(known)}")
+            raise ConfigError(f"world {name} has no option '{option}'{_hint(option, known)}; "
+                              f"its options are: {', '.join(known)}")
     return build(**options)
+
+
+def check_options(name: str, *, seed: int, frames: int, height: int, width: int, movers: int, samples: int,
+                  most_movers: int = 50) -> None:
+    """Raise ConfigError unless the options that all worlds share are whole numbers in range."""
+    limits = {"seed": (seed, 0, 2**63 - 1), "frames": (frames, 1, 10_000), "height": (height, 8, 8192),
+              "width": (width, 8, 8192), "movers": (movers, 0, most_movers), "samples": (samples, 1, 64)}
+    for option, (value, least, most) in limits.items():
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ConfigError(f"world {name}: {option} must be a whole number from {least} to {most}, got {value!r}"
+                              + ("; the world drive has movers" if option == "movers" and not most_movers else ""))
+
+
+def _device(name: str) -> torch.device:
+    """Return a device that can be used here; ConfigError otherwise."""
+    try:
+        return torch.zeros(0, device=name).device
+    # torch raises RuntimeError for a name it does not know and AssertionError for a build without that device.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"device '{name}' cannot be used here; choose cpu, or cuda where there is one") from error
 
 
 def _hint(word: str, known: list[str]) -> str:

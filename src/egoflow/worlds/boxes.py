@@ -9,13 +9,12 @@ import math
 import numpy as np
 import torch
 
-from egoflow.errors import ConfigError
 from egoflow.geometry.camera import Camera
 from egoflow.geometry.se3 import SE3, rotation_exp
-from egoflow.worlds.base import FRAME_TIME_S, World
+from egoflow.worlds.base import FRAME_TIME_S, World, check_options
 from egoflow.worlds.paths import constant
 from egoflow.worlds.props import Builder
-from egoflow.worlds.scene import Kind, Light, Scene
+from egoflow.worlds.scene import Kind, Light, Scene, upright
 from egoflow.worlds.textures import Colour, Texture, Tiles
 
 _FAR_M = 100.0
@@ -29,8 +28,8 @@ def world(seed: int, *, frames: int = 10, height: int = 64, width: int = 64, mov
     ``texture_ratio`` of the solids are textured, the others are plain. Depth is at most 100 m.
     Raises ConfigError for ``movers`` > 0: the box is still.
     """
-    if movers:
-        raise ConfigError(f"world boxes is still, movers must be 0, got {movers}; use the world drive for movers")
+    check_options("boxes", seed=seed, frames=frames, height=height, width=width, movers=movers, samples=samples,
+                  most_movers=0)
     random = np.random.default_rng([seed, 2])
     direction = random.normal(size=3)
     velocity = direction / np.linalg.norm(direction) * _SPEED_M_PER_S
@@ -41,18 +40,19 @@ def world(seed: int, *, frames: int = 10, height: int = 64, width: int = 64, mov
         _solid(builder, travel, textured=random.uniform() < texture_ratio)
     scene = Scene(solids=tuple(builder.solids), textures=tuple(builder.textures),
                   light=Light(to_sun=(-0.45, -0.75, -0.48), shadows=shadows, ambient=0.55, sun=0.5, floor_y=_FAR_M))
-    camera = Camera.create(width / 2, width / 2, (width - 1) / 2, (height - 1) / 2, height=height, width=width, name="boxes")
-    return World("boxes", scene=scene, path=constant((*velocity.tolist(), 0.0, 0.0, 0.0)), camera=camera, frames=frames,
-                 samples=samples, seed=seed, device=device,
-                 options={"solids": solids, "texture_ratio": texture_ratio, "shadows": shadows})
+    camera = Camera.create(width / 2, width / 2, (width - 1) / 2, (height - 1) / 2, height=height, width=width)
+    path = constant((*velocity.tolist(), 0.0, 0.0, 0.0))
+    return World("boxes", scene=scene, path=path, camera=camera, frames=frames, samples=samples, seed=seed,
+                 device=device, options={"solids": solids, "texture_ratio": texture_ratio, "shadows": shadows})
 
 
 def _room(builder: Builder, travel: np.ndarray) -> None:
     """Add a textured room whose far wall is never more than 100 m from the camera."""
     far = _FAR_M + min(0.0, float(travel[2]))
     texture = _random_texture(builder.random, cell=30.0, textured=True)
-    builder.solid(Kind.ROOM, SE3(torch.eye(3, dtype=torch.float64), torch.tensor([0.0, 0.0, far - _FAR_M], dtype=torch.float64)),
-                  (_FAR_M * 0.8, _FAR_M * 0.6, _FAR_M), builder.texture(texture), casts_shadow=False)
+    # Beyond its velocity's reach the camera would leave the room: it grows with the travel.
+    half = (_FAR_M * 0.8 + abs(float(travel[0])), _FAR_M * 0.6 + abs(float(travel[1])), _FAR_M + abs(float(travel[2])))
+    builder.solid(Kind.ROOM, upright(0.0, 0.0, far - half[2]), half, builder.texture(texture), casts_shadow=False)
 
 
 def _solid(builder: Builder, travel: np.ndarray, *, textured: bool) -> None:

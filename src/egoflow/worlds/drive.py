@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 
+from egoflow.errors import ConfigError
 from egoflow.geometry.camera import Camera
 from egoflow.geometry.se3 import SE3
-from egoflow.worlds.base import FRAME_TIME_S, World
+from egoflow.worlds.base import FRAME_TIME_S, World, check_options
 from egoflow.worlds.paths import Centreline, Drive, Waves
 from egoflow.worlds.props import Builder
 from egoflow.worlds.scene import Kind, Light, Motion, Scene, upright
@@ -22,9 +23,13 @@ def world(seed: int, *, frames: int = 200, height: int = 128, width: int = 416, 
           shadows: bool = True, density: float = 1.0, device: str = "cpu") -> World:
     """Build a drive of ``frames`` at 10 Hz, 0.5 to 1.2 m a frame, on a street that turns by 30 to 50 degrees.
 
-    ``movers`` cars move (one ahead, then oncoming and crossing ones), the others are parked; ``density`` scales how many
-    trees, posts and parked cars there are. The camera looks ahead from 1.65 m with KITTI's field of view.
+    ``movers`` cars move (one ahead, then oncoming and crossing ones), the others are parked; ``density`` scales how
+    many trees, posts and parked cars there are. The camera looks ahead from 1.65 m with KITTI's field of view.
+    Raises ConfigError for an option out of range.
     """
+    check_options("drive", seed=seed, frames=frames, height=height, width=width, movers=movers, samples=samples)
+    if not 0.05 <= density <= 5:
+        raise ConfigError(f"world drive: density must be from 0.05 to 5, got {density}")
     random = np.random.default_rng([seed, 1])
     speed_limit_m = 12.0 * FRAME_TIME_S * frames
     street = Centreline.winding(random, length_m=speed_limit_m + _AHEAD_M)
@@ -32,7 +37,7 @@ def world(seed: int, *, frames: int = 200, height: int = 128, width: int = 416, 
     end_m = drive.station(frames * FRAME_TIME_S) + _AHEAD_M - 10
     builder = Builder(random)
     ground = builder.texture(Texture(low=(0, 0, 0), high=(1, 1, 1), paint=StreetPaint(street)))
-    builder.solid(Kind.GROUND, SE3.identity(dtype=upright(0, 0, 0).t.dtype), (math.inf, 0.0, math.inf), ground, casts_shadow=False)
+    builder.solid(Kind.GROUND, upright(0, 0, 0), (math.inf, 0.0, math.inf), ground)
     crossings = _movers(builder, drive, movers=movers, duration_s=frames * FRAME_TIME_S)
     for side in (-1, 1):
         _houses(builder, street, side, end_m=end_m, gaps=crossings)
@@ -40,15 +45,16 @@ def world(seed: int, *, frames: int = 200, height: int = 128, width: int = 416, 
     scene = Scene(solids=tuple(builder.solids), textures=tuple(builder.textures), motions=tuple(builder.motions),
                   light=Light(to_sun=_sun(random), shadows=shadows))
     focal = 0.58 * width
-    camera = Camera.create(focal, focal, (width - 1) / 2, (height - 1) / 2, height=height, width=width, name="drive")
-    return World("drive", scene=scene, path=drive, camera=camera, frames=frames, samples=samples, seed=seed, device=device,
-                 options={"movers": movers, "shadows": shadows, "density": density})
+    camera = Camera.create(focal, focal, (width - 1) / 2, (height - 1) / 2, height=height, width=width)
+    return World("drive", scene=scene, path=drive, camera=camera, frames=frames, samples=samples, seed=seed,
+                 device=device, options={"movers": movers, "shadows": shadows, "density": density})
 
 
 def _sun(random: np.random.Generator) -> tuple[float, float, float]:
     """Return the direction to a sun 48 to 62 degrees high, at the side or behind."""
-    high, round_about = math.radians(random.uniform(48, 62)), math.radians(random.choice([-1, 1]) * random.uniform(50, 140))
-    return math.cos(high) * math.sin(round_about), -math.sin(high), math.cos(high) * math.cos(round_about)
+    high = math.radians(random.uniform(48, 62))
+    aside = math.radians(random.choice([-1, 1]) * random.uniform(50, 140))
+    return math.cos(high) * math.sin(aside), -math.sin(high), math.cos(high) * math.cos(aside)
 
 
 def _on(street: Centreline, station_m: float, offset_m: float, *, turn_rad: float = 0.0) -> SE3:
@@ -70,7 +76,8 @@ def _houses(builder: Builder, street: Centreline, side: int, *, end_m: float, ga
         middle, setback = station + front / 2, PAVEMENT_M + random.uniform(0.4, 3.0)
         if _free(middle, front / 2, gaps):
             # The house's own x axis is its front: a quarter turn from the street's direction.
-            builder.house(_on(street, middle, side * (setback + depth / 2), turn_rad=-math.pi / 2), front_m=front, depth_m=depth)
+            plot = _on(street, middle, side * (setback + depth / 2), turn_rad=-math.pi / 2)
+            builder.house(plot, front_m=front, depth_m=depth)
         gap = random.uniform(1.0, 6.0)
         if gap > 3 and _free(station + front + gap / 2, gap / 2, gaps):
             builder.hedge(_on(street, station + front + gap / 2, side * (PAVEMENT_M + 0.6)), length_m=gap)
@@ -78,20 +85,28 @@ def _houses(builder: Builder, street: Centreline, side: int, *, end_m: float, ga
         station += front + gap
 
 
-def _kerbside(builder: Builder, street: Centreline, side: int, *, end_m: float, gaps: list[float], density: float) -> None:
+def _kerbside(builder: Builder, street: Centreline, side: int, *, end_m: float, gaps: list[float],
+              density: float) -> None:
     """Put parked cars, trees and lamp posts along one side."""
     random = builder.random
-    for spacing, first, put in ((8.0, 6.0, "car"), (13.0, 2.0, "tree"), (29.0, 11.0, "lamp")):
+
+    def car(station: float) -> None:
+        if random.uniform() < 0.6:
+            offset = side * (PARKING_M + random.uniform(-0.1, 0.15))
+            builder.car(_on(street, station, offset, turn_rad=0.0 if side > 0 else math.pi))
+
+    def tree(station: float) -> None:
+        builder.tree(_on(street, station, side * random.uniform(6.3, 6.9)))
+
+    def lamp(station: float) -> None:
+        builder.lamp(_on(street, station, side * 6.1), arm_m=-1.6 * side)
+
+    for spacing, first, put in ((8.0, 6.0, car), (13.0, 2.0, tree), (29.0, 11.0, lamp)):
         station = -20.0 + first + random.uniform(0, 5)
         while station < end_m:
             if _free(station, 3.0, gaps):
-                if put == "car" and random.uniform() < 0.6:
-                    builder.car(_on(street, station, side * (PARKING_M + random.uniform(-0.1, 0.15)), turn_rad=0.0 if side > 0 else math.pi))
-                elif put == "tree":
-                    builder.tree(_on(street, station, side * random.uniform(6.3, 6.9)))
-                elif put == "lamp":
-                    builder.lamp(_on(street, station, side * 6.1), arm_m=-1.6 * side)
-            station += spacing / max(density, 0.05) * random.uniform(0.8, 1.3)
+                put(station)
+            station += spacing / density * random.uniform(0.8, 1.3)
 
 
 def _movers(builder: Builder, drive: Drive, *, movers: int, duration_s: float) -> list[float]:

@@ -31,7 +31,8 @@ class Waves:
     phase: np.ndarray
 
     @staticmethod
-    def random(random: np.random.Generator, amplitude: list[float], frequency: list[float], *, offset: float = 0.0) -> "Waves":
+    def random(random: np.random.Generator, amplitude: list[float], frequency: list[float], *,
+               offset: float = 0.0) -> "Waves":
         """Return waves of these amplitudes and frequencies (varied by a tenth) with random phases."""
         rate = np.array(frequency) * random.uniform(0.9, 1.1, len(frequency))
         return Waves(offset, np.array(amplitude), rate, random.uniform(0, 2 * math.pi, len(frequency)))
@@ -42,14 +43,17 @@ class Waves:
 
     def integral(self, t: float) -> float:
         """Return the integral of the signal from 0 to ``t``."""
-        angle = 2 * math.pi * self.frequency
-        return self.offset * t + float(np.sum(self.amplitude / angle * (np.cos(self.phase) - np.cos(angle * t + self.phase))))
+        rate = 2 * math.pi * self.frequency
+        swing = np.cos(self.phase) - np.cos(rate * t + self.phase)
+        return self.offset * t + float(np.sum(self.amplitude / rate * swing))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Centreline:
-    """A smooth curve on the ground, tabulated every ``step_m``: positions ``x``, ``z`` and ``heading`` (0 = +z) from
-    station ``first_m`` on. Lateral offsets are positive to the right."""
+    """A smooth curve on the ground: ``x``, ``z`` and ``heading`` (0 = +z) every ``step_m`` from station ``first_m`` on.
+
+    Lateral offsets are positive to the right.
+    """
 
     x: np.ndarray
     z: np.ndarray
@@ -58,7 +62,8 @@ class Centreline:
     first_m: float
 
     @staticmethod
-    def winding(random: np.random.Generator, *, length_m: float, behind_m: float = 40.0, step_m: float = 0.05) -> "Centreline":
+    def winding(random: np.random.Generator, *, length_m: float, behind_m: float = 40.0,
+                step_m: float = 0.05) -> "Centreline":
         """Return a street that winds left and right by 18 to 24 degrees about every 190 m, starting at the origin."""
         station = np.arange(-behind_m, length_m + step_m, step_m)
         swing, wavelength = math.radians(random.uniform(18, 24)), random.uniform(170, 210)
@@ -66,7 +71,8 @@ class Centreline:
         heading = side * swing * np.sin(2 * math.pi * station / wavelength + phase)
         heading += math.radians(3) * np.sin(2 * math.pi * station / 67 + random.uniform(0, 6))
         along = np.stack((np.sin(heading), np.cos(heading)))
-        path = np.concatenate((np.zeros((2, 1)), np.cumsum((along[:, 1:] + along[:, :-1]) / 2, axis=1) * step_m), axis=1)
+        steps = (along[:, 1:] + along[:, :-1]) / 2 * step_m
+        path = np.concatenate((np.zeros((2, 1)), np.cumsum(steps, axis=1)), axis=1)
         path -= path[:, [round(behind_m / step_m)]]
         return Centreline(x=path[0], z=path[1], heading=heading, step_m=step_m, first_m=-behind_m)
 
@@ -74,7 +80,8 @@ class Centreline:
         """Return (x, z, heading in radians) at a station, ``offset_m`` to the right."""
         grid = (station_m - self.first_m) / self.step_m
         index = int(np.clip(np.floor(grid), 0, len(self.x) - 2))
-        x, z, heading = (float(v[index] + (grid - index) * (v[index + 1] - v[index])) for v in (self.x, self.z, self.heading))
+        tables, share = (self.x, self.z, self.heading), grid - index
+        x, z, heading = (float(v[index] + share * (v[index + 1] - v[index])) for v in tables)
         return x + math.cos(heading) * offset_m, z - math.sin(heading) * offset_m, heading
 
 
@@ -109,4 +116,5 @@ class Drive:
         """Return world_from_cam at ``time_s``."""
         x, z, heading = self.street.at(self.station(time_s), self.offset.at(time_s))
         tilt = torch.tensor([self.pitch.at(time_s), self.yaw.at(time_s), self.roll.at(time_s)], dtype=torch.float64)
-        return upright(x, self.height.at(time_s), z, heading) @ SE3(rotation_from_euler_xyz(tilt), torch.zeros(3, dtype=torch.float64))
+        bump = SE3(rotation_from_euler_xyz(tilt), torch.zeros_like(tilt))
+        return upright(x, self.height.at(time_s), z, heading) @ bump

@@ -15,6 +15,7 @@ from egoflow.geometry.camera import Camera
 from egoflow.geometry.se3 import SE3
 from egoflow.worlds.scene import UNBOUNDED, Scene
 from egoflow.worlds.solids import Components, first_hit
+from egoflow.worlds.tiles import point_tiles, trimmed
 
 _CORNERS = torch.tensor([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=torch.float64)
 EDGES = torch.tensor([[i, j] for i in range(8) for j in range(i + 1, 8) if (i ^ j) in (1, 2, 4)])
@@ -68,12 +69,12 @@ def look(scene: Scene, camera: Camera, times_s: list[float], world_from_cam: SE3
     solid_from_cam = cam_from_solid.inverse()
     to_sun = cam_from_world.R @ torch.tensor(scene.light.to_sun, dtype=torch.float64)
     return View(scene, camera, cam_from_solid, world_from_cam, solid_from_cam.t.to(device, dtype),
-                solid_from_cam.R.to(device, dtype), scene.sizes().to(device, dtype),
+                solid_from_cam.R.to(device, dtype), scene.sizes.to(device, dtype),
                 torch.nn.functional.normalize(to_sun, dim=-1).to(device, dtype))
 
 
 def sample_offsets(samples: int) -> Tensor:
-    """Return where in the pixel the colour samples lie [S, 2], within (-0.5, 0.5): a rotated grid or a Kronecker set."""
+    """Return where in the pixel the colour samples lie [S, 2], in (-0.5, 0.5): a skewed grid or a Kronecker set."""
     side = round(samples ** 0.5)
     if samples == 1:
         return torch.zeros(1, 2, dtype=torch.float64)
@@ -86,7 +87,8 @@ def sample_offsets(samples: int) -> Tensor:
     return (0.5 + index * torch.tensor([0.7548776662466927, 0.5698402909980532], dtype=torch.float64)) % 1 - 0.5
 
 
-def pixel_rays(camera: Camera, *, samples: int, rows: tuple[int, int], device: torch.device, dtype: torch.dtype) -> Rays:
+def pixel_rays(camera: Camera, *, samples: int, rows: tuple[int, int], device: torch.device,
+               dtype: torch.dtype) -> Rays:
     """Return the rays of pixel rows [rows[0], rows[1])."""
     offsets = sample_offsets(samples)
     fx, fy, cx, cy = (v.double().cpu() for v in (camera.fx, camera.fy, camera.cx, camera.cy))
@@ -108,7 +110,8 @@ def screen_bounds(points: Tensor, edges: Tensor, camera: Camera) -> Tensor:
     valid = torch.cat((points[..., 2] >= _NEAR_M, crosses[..., 0]), dim=2)
     z = torch.where(valid, ends[..., 2], torch.ones_like(ends[..., 2]))
     bounds = []
-    for axis, focal, centre, limit in ((1, camera.fy, camera.cy, camera.height), (0, camera.fx, camera.cx, camera.width)):
+    for axis, focal, centre, limit in ((1, camera.fy, camera.cy, camera.height),
+                                       (0, camera.fx, camera.cx, camera.width)):
         pixel = focal.double().cpu() * ends[..., axis] / z + centre.double().cpu()
         first = torch.where(valid, pixel, torch.inf).amin((0, 2)) + 0.499
         last = torch.where(valid, pixel, -torch.inf).amax((0, 2)) + 1.501
@@ -118,7 +121,7 @@ def screen_bounds(points: Tensor, edges: Tensor, camera: Camera) -> Tensor:
 
 def corners(view: View) -> Tensor:
     """Return the corners [F, P, 8, 3] of the solids' own boxes in the camera; unbounded solids get a point."""
-    size = view.scene.sizes()
+    size = view.scene.sizes
     size = torch.where(torch.isfinite(size), size, torch.zeros_like(size))
     local = _CORNERS * size[:, None]
     motion = view.cam_from_solid
@@ -126,7 +129,7 @@ def corners(view: View) -> Tensor:
 
 
 def rectangles(view: View) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Return each solid's pixel rectangle [P, 4], its least z-depth [P], and the indices of those in view, nearest first.
+    """Return each solid's pixel rectangle [P, 4], its least z-depth [P] and which are in view, nearest first.
 
     Unbounded solids come last: what stands before them is known by then.
     """
@@ -174,23 +177,25 @@ def cast(view: View, rays: Rays) -> Hits:
     return Hits(depth.masked_fill_(solid < 0, torch.inf), solid)
 
 
-def cast_points(view: View, xy: Tensor) -> Tensor:
+def cast_points(view: View, xy: Tensor, *, limit: Tensor) -> Tensor:
     """Return the z-depth [N] of the nearest surface along the rays through pixels ``xy`` [N, 2] of a single view.
 
-    Infinite on sky and outside the image.
+    Only surfaces nearer than ``limit`` [N] need to be found; of others the answer may be infinite. Rays outside the
+    image find nothing.
     """
     camera = view.camera
     x = (xy[:, 0] - camera.cx.to(xy)) / camera.fx.to(xy)
     y = (xy[:, 1] - camera.cy.to(xy)) / camera.fy.to(xy)
     depth = torch.full_like(x, view.scene.far_m)
-    bounds, _, order = rectangles(view)
+    bounds, nearest, order = rectangles(view)
+    tiles = point_tiles(xy, limit, height=camera.height, width=camera.width)
+    bounds = trimmed(bounds, (nearest, np.full_like(nearest, np.inf)), tiles)
     for index in order:
-        r0, r1, c0, c1 = (float(v) for v in bounds[index])
         # Pixel i holds the rays from i - 0.5 to i + 0.5.
-        inside = (xy[:, 0] > c0 - 0.5) & (xy[:, 0] < c1 - 0.5) & (xy[:, 1] > r0 - 0.5) & (xy[:, 1] < r1 - 0.5)
-        chosen = inside.nonzero().squeeze(1)
-        if not chosen.numel():
+        r0, r1, c0, c1 = (float(v) - 0.5 for v in bounds[index])
+        if r0 >= r1 or c0 >= c1:
             continue
+        chosen = ((xy[:, 0] > c0) & (xy[:, 0] < c1) & (xy[:, 1] > r0) & (xy[:, 1] < r1)).nonzero().squeeze(1)
         shape_of = view.scene.solids[index]
         origin, axes, size = view.solid(index)
         direction = directions(axes, x[chosen], y[chosen])

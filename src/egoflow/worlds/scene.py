@@ -4,9 +4,11 @@ Convention: the world's y points down, so the ground is the half-space y > 0 and
 its own axes; its texture lives in them, so that a mover carries its texture along.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -40,8 +42,8 @@ UNBOUNDED = (Kind.GROUND, Kind.ROOM, Kind.HILLS)
 class Solid:
     """One shape: where it stands in its body (float64), its size, the index of its texture and of its body.
 
-    Body 0 is the world; body k moves by ``Scene.motions[k - 1]``. ``waves`` [K, 4] are the (kx, kz, phase, height_m) of
-    HILLS, whose surface is y = sum of height sin(kx x + kz z + phase).
+    Body 0 is the world; body k moves by ``Scene.motions[k - 1]``. ``waves`` [K, 4] are the (kx, kz, phase, height_m)
+    of HILLS, whose surface is y = sum of height sin(kx x + kz z + phase) and whose ``size`` b bounds |y|.
     """
 
     kind: Kind
@@ -69,7 +71,7 @@ class Light:
     floor_y: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Scene:
     """Solids, textures, the motions of bodies 1, 2, … and the light; what is farther than ``far_m`` is sky."""
 
@@ -79,25 +81,30 @@ class Scene:
     light: Light = Light()
     far_m: float = 1000.0
 
+    @cached_property
     def bodies(self) -> Tensor:
-        """Return the body index [P] of every solid."""
+        """The body index [P] of every solid."""
         return torch.tensor([s.body for s in self.solids])
 
+    @cached_property
     def sizes(self) -> Tensor:
-        """Return the half extents [P, 3] in float64."""
+        """The half extents [P, 3] in float64."""
         return torch.tensor([s.size for s in self.solids], dtype=torch.float64)
+
+    @cached_property
+    def body_from_solid(self) -> SE3:
+        """Where every solid [P] stands in its body."""
+        return SE3.stack([s.body_from_solid for s in self.solids])
 
     def world_from_solid(self, times_s: Sequence[float]) -> SE3:
         """Return where every solid stands, [F, P] in float64, at ``times_s`` (F of them)."""
         still = SE3.identity(dtype=torch.float64)
         frames = [SE3.stack([still, *(motion(float(t)) for motion in self.motions)]) for t in times_s]
-        world_from_body = SE3.stack(frames)
-        return world_from_body[:, self.bodies()] @ SE3.stack([s.body_from_solid for s in self.solids])[None]
+        return SE3.stack(frames)[:, self.bodies] @ self.body_from_solid[None]
 
 
 def upright(x: float, y: float, z: float, heading_rad: float = 0.0) -> SE3:
-    """Return the float64 motion that turns about the vertical and then moves: heading 0 looks along +z, pi/2 along +x."""
-    sine, cosine = torch.sin(torch.tensor(heading_rad, dtype=torch.float64)), torch.cos(torch.tensor(heading_rad, dtype=torch.float64))
-    R = torch.zeros(3, 3, dtype=torch.float64)
-    R[0, 0], R[0, 2], R[1, 1], R[2, 0], R[2, 2] = cosine, sine, 1.0, -sine, cosine
+    """Return the float64 motion that turns about the vertical, then moves; heading 0 looks to +z, pi/2 to +x."""
+    sine, cosine = math.sin(heading_rad), math.cos(heading_rad)
+    R = torch.tensor([[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]], dtype=torch.float64)
     return SE3(R, torch.tensor([x, y, z], dtype=torch.float64))

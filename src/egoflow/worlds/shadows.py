@@ -12,9 +12,9 @@ from torch import Tensor
 from egoflow.worlds.raycast import EDGES, Hits, Rays, View, corners, directions, screen_bounds
 from egoflow.worlds.scene import UNBOUNDED
 from egoflow.worlds.solids import interval
+from egoflow.worlds.tiles import depth_tiles, trimmed
 
 _SWEPT_EDGES = torch.cat((EDGES, EDGES + 8, torch.stack((torch.arange(8), torch.arange(8) + 8), 1)))
-_TILE = 8
 
 
 def _swept(view: View) -> Tensor:
@@ -34,28 +34,10 @@ def shadow_rectangles(view: View, rays: Rays, depth: Tensor) -> np.ndarray:
     ``depth`` [F, S, h, W] is infinite where no sun is to be asked for.
     """
     swept = _swept(view)
-    bounds = screen_bounds(swept, _SWEPT_EDGES, view.camera)
-    low, high = swept[..., 2].amin((0, 2)).numpy()[:, None, None], swept[..., 2].amax((0, 2)).numpy()[:, None, None]
-    near, far = _tile_depths(depth)
-    rows, columns = np.arange(near.shape[0]) * _TILE, np.arange(near.shape[1]) * _TILE
-    r0, r1, c0, c1 = ((bounds[:, k].numpy() - (rays.top if k < 2 else 0))[:, None] for k in range(4))
+    bounds = screen_bounds(swept, _SWEPT_EDGES, view.camera).numpy()
     casts = np.array([s.casts_shadow and s.kind not in UNBOUNDED for s in view.scene.solids])
-    touched = ((rows + _TILE > r0) & (rows < r1) & casts[:, None])[:, :, None] & ((columns + _TILE > c0) & (columns < c1))[:, None]
-    touched &= (near <= high) & (far >= low)
-    out = []
-    for axis, limit, first, last in ((2, depth.shape[2], r0[:, 0], r1[:, 0]), (1, depth.shape[3], c0[:, 0], c1[:, 0])):
-        line = touched.any(axis)
-        end = (line.shape[1] - line[:, ::-1].argmax(1)) * _TILE
-        out += [np.maximum(line.argmax(1) * _TILE, first), np.where(line.any(1), np.minimum(np.minimum(end, last), limit), 0)]
-    return np.stack(out, -1)
-
-
-def _tile_depths(depth: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return the least and the greatest finite depth of every tile [h / 8, W / 8] over frames and samples."""
-    near = depth.amin((0, 1))[None]
-    far = torch.where(torch.isfinite(depth), depth, -torch.inf).amax((0, 1))[None]
-    near, far = -F.max_pool2d(-near, _TILE, ceil_mode=True)[0], F.max_pool2d(far, _TILE, ceil_mode=True)[0]
-    return near.cpu().numpy(), far.cpu().numpy()
+    reach = swept[..., 2].amin((0, 2)).numpy(), swept[..., 2].amax((0, 2)).numpy()
+    return trimmed(np.where(casts[:, None], bounds, 0), reach, depth_tiles(depth), top=rays.top)
 
 
 def in_sun(view: View, rays: Rays, hits: Hits, *, facing: Tensor) -> Tensor:
@@ -71,6 +53,7 @@ def in_sun(view: View, rays: Rays, hits: Hits, *, facing: Tensor) -> Tensor:
         point = (origin[0] + z * ray[0], origin[1] + z * ray[1], origin[2] + z * ray[2])
         sun = (view.axes[:, index] @ view.to_sun[..., None])[..., 0].T[:, :, None, None, None]
         near, far = interval(view.scene.solids[index].kind, point, (sun[0], sun[1], sun[2]), size)
+        # A convex solid does not shade itself where it faces the sun.
         blocked = (near <= far) & (far > 0) & (hits.solid[..., r0:r1, c0:c1] != index)
         lit[..., r0:r1, c0:c1] &= ~blocked
     return lit

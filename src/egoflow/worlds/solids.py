@@ -11,6 +11,7 @@ from torch import Tensor
 from egoflow.worlds.scene import Kind
 
 Components = tuple[Tensor, Tensor, Tensor]
+Vector = tuple[Tensor, ...]
 _STEPS = 96
 
 
@@ -20,10 +21,10 @@ def interval(kind: Kind, origin: Components, direction: Components, size: Compon
         return _ground(origin[1], direction[1])
     if kind in (Kind.BOX, Kind.ROOM):
         return _slabs(origin, direction, size)
-    scaled = tuple(o / s for o, s in zip(origin, size, strict=True)), tuple(d / s for d, s in zip(direction, size, strict=True))
+    o, d = (tuple(v / s for v, s in zip(vector, size, strict=True)) for vector in (origin, direction))
     if kind == Kind.ELLIPSOID:
-        return _ball(*scaled)
-    near, far = _ball(*((v[0], v[2]) for v in scaled))
+        return _ball(o, d)
+    near, far = _ball((o[0], o[2]), (d[0], d[2]))
     top, bottom = _slabs(origin[1:2], direction[1:2], size[1:2])
     return torch.maximum(near, top), torch.minimum(far, bottom)
 
@@ -44,7 +45,7 @@ def _ground(height: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
     return near, torch.full_like(near, torch.inf)
 
 
-def _slabs(origin: tuple[Tensor, ...], direction: tuple[Tensor, ...], size: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+def _slabs(origin: Vector, direction: Vector, size: Vector) -> tuple[Tensor, Tensor]:
     """Return the interval inside all slabs |x_k| < size_k (Kay and Kajiya 1986)."""
     near, far = _slab(origin[0], direction[0], size[0])
     for o, d, s in zip(origin[1:], direction[1:], size[1:], strict=True):
@@ -60,7 +61,7 @@ def _slab(origin: Tensor, direction: Tensor, size: Tensor) -> tuple[Tensor, Tens
     return torch.minimum(one, other), torch.maximum(one, other)
 
 
-def _ball(origin: tuple[Tensor, ...], direction: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+def _ball(origin: Vector, direction: Vector) -> tuple[Tensor, Tensor]:
     """Return the interval inside the unit ball (or disc, for two components).
 
     The discriminant is taken at the point of closest approach, where it does not cancel (Haines 2019).
@@ -73,7 +74,7 @@ def _ball(origin: tuple[Tensor, ...], direction: tuple[Tensor, ...]) -> tuple[Te
     return torch.where(inside >= 0, middle - half, torch.inf), torch.where(inside >= 0, middle + half, -torch.inf)
 
 
-def _dot(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+def _dot(a: Vector, b: Vector) -> Tensor:
     """Return the inner product of component tuples."""
     total = a[0] * b[0]
     for x, y in zip(a[1:], b[1:], strict=True):
@@ -132,7 +133,7 @@ def _hills(origin: Components, direction: Components, amplitude: Tensor, waves: 
     return torch.where(hit, high, torch.inf)
 
 
-def normal(kind: Tensor, point: Components, size: Components, slope: tuple[Tensor, Tensor]) -> Components:
+def normal_of(kind: Tensor, point: Components, size: Components, slope: tuple[Tensor, Tensor]) -> Components:
     """Return outward normals (not of unit length) at surface points; all are [N], ``kind`` differs from point to point.
 
     A room's normals point inwards. ``slope`` is that of the hills, any value elsewhere.
@@ -144,11 +145,10 @@ def normal(kind: Tensor, point: Components, size: Components, slope: tuple[Tenso
     flat = (kind == Kind.GROUND) | (kind == Kind.HILLS)
     cap = cylinder & (ay * ay > x * x + z * z)
     on_x, on_y = box & (ax >= ay) & (ax >= az), box & (ay > ax) & (ay >= az)
-    on_z = box & ~on_x & ~on_y
-    round_side = ball | (cylinder & ~cap)
-    zero = torch.zeros_like(x)
-    sign = torch.where(kind == Kind.ROOM, -1.0, 1.0).to(x.dtype)
-    nx = torch.where(round_side, x / size[0], torch.where(on_x, x.sign() * sign, torch.where(flat, slope[0], zero)))
-    ny = torch.where(ball, y / size[1], torch.where(on_y | cap, y.sign() * sign, torch.where(flat, -1.0, 0.0).to(x.dtype)))
-    nz = torch.where(round_side, z / size[2], torch.where(on_z, z.sign() * sign, torch.where(flat, slope[1], zero)))
+    on_z, curved = box & ~on_x & ~on_y, ball | (cylinder & ~cap)
+    zero, up = torch.zeros_like(x), -torch.ones_like(x)
+    side = torch.where(kind == Kind.ROOM, up, -up)
+    nx = torch.where(curved, x / size[0], torch.where(on_x, x.sign() * side, torch.where(flat, slope[0], zero)))
+    ny = torch.where(ball, y / size[1], torch.where(on_y | cap, y.sign() * side, torch.where(flat, up, zero)))
+    nz = torch.where(curved, z / size[2], torch.where(on_z, z.sign() * side, torch.where(flat, slope[1], zero)))
     return nx, ny, nz

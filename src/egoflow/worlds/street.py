@@ -14,8 +14,8 @@ PARKING_M = 4.55
 KERB_M = 5.7
 PAVEMENT_M = 8.2
 _SPACING_M = 0.5
-_ASPHALT, _PAVEMENT, _GRASS, _MARK, _KERB = ((0.40, 0.40, 0.42), (0.62, 0.58, 0.53), (0.30, 0.40, 0.17), (0.88, 0.87, 0.80),
-                                             (0.70, 0.69, 0.66))
+_ASPHALT, _PAVEMENT, _GRASS = (0.40, 0.40, 0.42), (0.62, 0.58, 0.53), (0.30, 0.40, 0.17)
+_MARK, _KERB = (0.88, 0.87, 0.80), (0.70, 0.69, 0.66)
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class StreetPaint:
         """Return stations by z [M] and rows (x, z, sine, cosine of the heading) by station [S, 4]."""
         if like.device not in self._kept:
             line, every = self.street, round(_SPACING_M / self.street.step_m)
-            heading = torch.from_numpy(line.heading[::every])
-            rows = torch.stack((torch.from_numpy(line.x[::every]), torch.from_numpy(line.z[::every]), heading.sin(), heading.cos()), -1)
-            z = torch.arange(math.ceil(line.z[0]), math.floor(line.z[-1]), dtype=torch.float64)
-            right = torch.searchsorted(rows[:, 1].contiguous(), z).clamp(1, len(rows) - 1)
-            share = (z - rows[right - 1, 1]) / (rows[right, 1] - rows[right - 1, 1])
-            self._kept[like.device] = ((right - 1 + share) * _SPACING_M + line.first_m).to(like.device), rows.to(like.device)
+            x, z, heading = (torch.from_numpy(v[::every]) for v in (line.x, line.z, line.heading))
+            rows = torch.stack((x, z, heading.sin(), heading.cos()), -1)
+            whole = torch.arange(math.ceil(line.z[0]), math.floor(line.z[-1]), dtype=torch.float64)
+            right = torch.searchsorted(z.contiguous(), whole).clamp(1, len(rows) - 1)
+            stations = (right - 1 + (whole - z[right - 1]) / (z[right] - z[right - 1])) * _SPACING_M + line.first_m
+            self._kept[like.device] = stations.to(like.device), rows.to(like.device)
         stations, rows = self._kept[like.device]
         return stations.to(like.dtype), rows.to(like.dtype)
 
@@ -67,7 +67,8 @@ class StreetPaint:
         grain = fractal(offset / 1.1, station / 2.6, f_across / 1.1, f_along / 2.6, roughness=1.0)
         grain = grain / (1 + 0.35 * grain.abs())
         side = offset.abs()
-        colour = _blend(_flat(_ASPHALT, grain, 0.30), _flat(_KERB, grain, 0.15), band(side, KERB_M - 0.15, KERB_M + 0.15, f_across))
+        kerb = band(side, KERB_M - 0.15, KERB_M + 0.15, f_across)
+        colour = _blend(_flat(_ASPHALT, grain, 0.30), _flat(_KERB, grain, 0.15), kerb)
         joint = pulse(offset / 0.8, 0.94, f_across / 0.8) * pulse(station / 0.8, 0.94, f_along / 0.8)
         slabs = _flat(_PAVEMENT, grain, 0.2) * (0.72 + 0.28 * joint)
         colour = _blend(colour, slabs, band(side, KERB_M + 0.15, PAVEMENT_M, f_across))

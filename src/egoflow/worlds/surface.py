@@ -1,20 +1,22 @@
 """From hits to surfaces: points and normals in the solids' axes, and how far a pixel reaches on them."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from egoflow.worlds import solids
 from egoflow.worlds.raycast import Hits, Rays, View
 from egoflow.worlds.scene import Kind
-from egoflow.worlds.solids import Components
+from egoflow.worlds.solids import Components, normal_of, surface_slope
 from egoflow.worlds.textures import Patch
 
 
-class Surface(NamedTuple):
-    """Hit points, flattened: ``index`` [N] into the rays [F, S, H, W], and per hit frame, solid, z-depth, the ray and
-    the point and normal (of unit length) in the solid's axes as three components [N]."""
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """Hit points, flattened: ``index`` [N] into the rays [F, S, H, W], and what was hit there.
+
+    ``ray``, ``point`` and ``normal`` (of unit length) are in the solid's axes, as three components [N].
+    """
 
     index: Tensor
     frame: Tensor
@@ -29,7 +31,8 @@ def _table(view: View) -> Tensor:
     """Return what a hit needs of its solid as rows [16, F P]: rotation, origin, size and kind."""
     frames, count = view.origin.shape[:2]
     kinds = torch.tensor([float(s.kind) for s in view.scene.solids]).to(view.origin)
-    parts = (view.axes.flatten(2), view.origin, view.size.expand(frames, count, 3), kinds.expand(frames, count)[..., None])
+    parts = (view.axes.flatten(2), view.origin, view.size.expand(frames, count, 3),
+             kinds.expand(frames, count)[..., None])
     return torch.cat(parts, -1).flatten(0, 1).T.contiguous()
 
 
@@ -44,11 +47,12 @@ def surface(view: View, rays: Rays, hits: Hits) -> Surface:
     rows = [row.index_select(0, which) for row in _table(view)]
     x = rays.x.expand(frames, samples, height, width).flatten()[index]
     y = rays.y.expand(frames, samples, height, width).flatten()[index]
-    ray = (rows[0] * x + rows[1] * y + rows[2], rows[3] * x + rows[4] * y + rows[5], rows[6] * x + rows[7] * y + rows[8])
+    ray = (rows[0] * x + rows[1] * y + rows[2], rows[3] * x + rows[4] * y + rows[5],
+           rows[6] * x + rows[7] * y + rows[8])
     point = (rows[9] + depth * ray[0], rows[10] + depth * ray[1], rows[11] + depth * ray[2])
-    normal = solids.normal(rows[15], point, (rows[12], rows[13], rows[14]), _slopes(view, solid, point))
-    inverse = torch.rsqrt(normal[0].square() + normal[1].square() + normal[2].square())
-    return Surface(index, frame, solid, depth, ray, point, (normal[0] * inverse, normal[1] * inverse, normal[2] * inverse))
+    normal = normal_of(rows[15], point, (rows[12], rows[13], rows[14]), _slopes(view, solid, point))
+    scale = torch.rsqrt(normal[0].square() + normal[1].square() + normal[2].square())
+    return Surface(index, frame, solid, depth, ray, point, (normal[0] * scale, normal[1] * scale, normal[2] * scale))
 
 
 def _slopes(view: View, solid: Tensor, point: Components) -> tuple[Tensor, Tensor]:
@@ -57,7 +61,7 @@ def _slopes(view: View, solid: Tensor, point: Components) -> tuple[Tensor, Tenso
     for number, shape in enumerate(view.scene.solids):
         if shape.kind == Kind.HILLS and shape.waves is not None:
             here = (solid == number).nonzero().squeeze(1)
-            for total, part in zip(slopes, solids.surface_slope(point[0][here], point[2][here], shape.waves), strict=True):
+            for total, part in zip(slopes, surface_slope(point[0][here], point[2][here], shape.waves), strict=True):
                 total[here] = part
     return slopes
 
@@ -92,7 +96,7 @@ def _box_mapped(view: View, at: Surface, dx: list[Tensor], dy: list[Tensor]) -> 
     spread = [x.abs() + y.abs() for x, y in zip(dx, dy, strict=True)]
     # Equal solids differ by where on the texture they were cut out.
     shift = (at.solid.to(ax.dtype) * 0.618034) % 1 * 64 * (at.solid > 0)
-    u = torch.where(on_x, coordinate[2] , coordinate[0])
+    u = torch.where(on_x, coordinate[2], coordinate[0])
     v = torch.where(on_y, coordinate[2], coordinate[1])
     fu, fv = torch.where(on_x, spread[2], spread[0]), torch.where(on_y, spread[2], spread[1])
     return Patch(u, v, fu, fv, shift, torch.stack((at.point[0], at.point[2])), torch.stack((dx[0], dx[2])),

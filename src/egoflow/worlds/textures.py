@@ -23,8 +23,9 @@ _LACUNARITY = 2.17  # Not an integer, so the periods of the octaves' tables neve
 class Patch(NamedTuple):
     """Points to be painted: texture coordinates and the pixel's footprint along them, all [N], in metres.
 
-    ``u``, ``v`` are coordinates on the surface; ``fu``, ``fv`` how far one pixel reaches along them; ``shift`` moves the
-    noise so that equal solids differ. ``xz`` [2, N] are the first and third coordinates in the solid's axes and ``dx``, ``dy`` [2, N] their change to the next pixel in x and y.
+    ``u``, ``v`` are coordinates on the surface; ``fu``, ``fv`` how far one pixel reaches along them; ``shift`` moves
+    the noise so that equal solids differ. ``xz`` [2, N] are the first and third coordinates in the solid's axes and
+    ``dx``, ``dy`` [2, N] their change to the next pixel in x and y.
     """
 
     u: Tensor
@@ -116,7 +117,7 @@ def noise(u: Tensor, v: Tensor) -> Tensor:
 
 
 def band_limit(footprint: Tensor) -> Tensor:
-    """Return the weight of a unit cell seen by pixels ``footprint`` cells wide: 1 above 3 pixels a cell, 0 below 1.4."""
+    """Return the weight of unit cells seen by pixels ``footprint`` cells wide: 1 above 3 pixels a cell, 0 below 1.4."""
     return _ease(((0.71 - footprint) * (1 / 0.38)).clamp(0, 1))
 
 

@@ -54,7 +54,8 @@ class Geometry:
     @staticmethod
     def of(view: View) -> "Geometry":
         """Cast the pixel centres of a view of one frame."""
-        rays = pixel_rays(view.camera, samples=1, rows=(0, view.camera.height), device=view.origin.device, dtype=view.origin.dtype)
+        rays = pixel_rays(view.camera, samples=1, rows=(0, view.camera.height), device=view.origin.device,
+                          dtype=view.origin.dtype)
         hits = cast(view, rays)
         return Geometry(view, hits, surface(view, rays, hits))
 
@@ -64,7 +65,7 @@ class Geometry:
 
     def mover_id(self) -> Tensor:
         """Return the body [1, 1, H, W] of every pixel (int32), 0 for the static world and the sky."""
-        bodies = self.view.scene.bodies().to(self.hits.solid.device, torch.int32)
+        bodies = self.view.scene.bodies.to(self.hits.solid.device, torch.int32)
         return torch.where(self.hits.solid >= 0, bodies[self.hits.solid.clamp_min(0).long()], 0)
 
     def moved(self, motion: SE3) -> Tensor:
@@ -81,15 +82,15 @@ class Geometry:
 
 def pair_truth(a: Geometry, b: Geometry) -> PairTruth:
     """Return all truth of a pair in float32 (motions in float64)."""
-    world_from_a, world_from_b = (SE3(g.view.world_from_cam.R, g.view.world_from_cam.t) for g in (a, b))
-    b_from_a = world_from_b.inverse() @ world_from_a
+    b_from_a = b.view.world_from_cam.inverse() @ a.view.world_from_cam
     flow_ab, visible_ab = _flow(a, b, b_from_a)
     flow_ba, visible_ba = _flow(b, a, b_from_a.inverse())
     mover = a.mover_id()
     return PairTruth(depth_a=a.depth().float(), depth_b=b.depth().float(), valid_depth_a=a.hits.solid >= 0,
                      valid_depth_b=b.hits.solid >= 0, flow_ab=flow_ab.float(), flow_ba=flow_ba.float(),
-                     visible_ab=visible_ab, visible_ba=visible_ba, b_from_a=b_from_a, static_a=mover == 0, mover_id_a=mover,
-                     scene_flow_ab=_own_motion(a, b, b_from_a).float(), normals_a=_normals(a).float(), camera=a.view.camera)
+                     visible_ab=visible_ab, visible_ba=visible_ba, b_from_a=b_from_a, static_a=mover == 0,
+                     mover_id_a=mover, scene_flow_ab=_own_motion(a, b, b_from_a).float(),
+                     normals_a=_normals(a).float(), camera=a.view.camera)
 
 
 def _device_motion(view: View) -> SE3:
@@ -105,8 +106,8 @@ def _flow(a: Geometry, b: Geometry, b_from_a: SE3) -> tuple[Tensor, Tensor]:
     xy, in_front = camera.project(points)
     x, y = xy.unbind(-1)
     inside = (x >= -1e-9) & (x <= camera.width - 1 + 1e-9) & (y >= -1e-9) & (y <= camera.height - 1 + 1e-9)
-    nearest = cast_points(b.view, xy.flatten(0, 2)).view_as(x)
     z = torch.where(a.hits.solid[:, 0] >= 0, points[..., 2], torch.inf)
+    nearest = cast_points(b.view, xy.flatten(0, 2), limit=z.flatten()).view_as(x)
     # In float64 the same surface is met again to 1e-12 of its depth; the sky is seen where nothing is met.
     unhidden = nearest >= z * (1 - 1e-7)
     return flow_from_pixels(xy), in_front & (inside & unhidden).unsqueeze(1)
@@ -116,7 +117,7 @@ def _own_motion(a: Geometry, b: Geometry, b_from_a: SE3) -> Tensor:
     """Return each point's motion besides the camera's [1, 3, H, W], in the axes of camera a."""
     a_from_b = b_from_a[0].inverse().to(a.hits.depth.device)
     moved = a_from_b.apply(a.moved(_device_motion(b.view))) - a.moved(_device_motion(a.view))
-    bodies = a.view.scene.bodies().to(moved.device)
+    bodies = a.view.scene.bodies.to(moved.device)
     moved = torch.where((bodies[a.at.solid] > 0)[:, None], moved, 0.0)
     return a.map_of(moved, moved.new_zeros(a.hits.depth.numel(), 3))
 
