@@ -69,9 +69,10 @@ def test_empty_and_single_pixels() -> None:
     assert factor * 2 + offset == 5
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, D])
 @pytest.mark.parametrize("constant", [5.3, 0.01, 1234.567])
-def test_a_constant_prediction_is_shifted_not_blown_up(constant: float) -> None:
-    truth = torch.rand(1, 1, 128, 416) * 50 + 1
+def test_a_constant_prediction_is_shifted_not_blown_up(constant: float, dtype: torch.dtype) -> None:
+    truth = torch.rand(1, 1, 128, 416, dtype=dtype) * 50 + 1
     prediction = torch.full_like(truth, constant)
     factor, offset = align_least_squares(prediction, truth, truth > 0, shift=True)
     assert factor.item() == 1

@@ -76,6 +76,14 @@ def test_depth_test_with_a_moving_camera() -> None:
     assert iou(~visible & in_view(rigid_flow(DEPTH_A, cam, b_from_a)[0]), hidden) > 0.99
 
 
+@pytest.mark.parametrize(("tolerance", "behind"), [(0.05, 1.05), (0.2, 1.2)])
+def test_depth_test_tolerance(tolerance: float, behind: float) -> None:
+    wall = torch.full((1, 1, HEIGHT, WIDTH), 4.0, dtype=D)
+    still = landing() - FLOW_AB.permute(0, 2, 3, 1)
+    assert depth_test_visible((behind - 1e-6) * wall, wall, still, tolerance=tolerance).all()
+    assert not depth_test_visible((behind + 1e-6) * wall, wall, still, tolerance=tolerance).any()
+
+
 def test_zero_flow_is_fully_covered_and_three_pixels_leave_three_columns() -> None:
     # selfsup_flow.md section 4: of zero flow 1 everywhere, of +3 px the first three columns 0.
     assert range_map_visible(torch.zeros(1, 2, 8, 9)).all()
