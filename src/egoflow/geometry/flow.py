@@ -9,6 +9,7 @@ from torch import Tensor
 
 from egoflow.geometry.camera import Camera
 from egoflow.geometry.pixels import pixel_grid, sample
+from egoflow.geometry.precision import full_precision
 from egoflow.geometry.se3 import SE3
 
 
@@ -19,7 +20,7 @@ def reproject(depth_a: Tensor, camera: Camera, b_from_a: SE3) -> tuple[Tensor, T
     ``in_front`` bool [B, 1, H, W]. (Zhou 2017, section 3.2)
     """
     with torch.autocast(depth_a.device.type, enabled=False):
-        depth = depth_a if depth_a.dtype == torch.float64 else depth_a.float()
+        depth = full_precision(depth_a)
         points = b_from_a.to(depth.dtype).apply(camera.unproject(depth))
         xy, in_front = camera.project(points)
         return xy, points[..., 2].unsqueeze(1), in_front

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from egoflow.geometry.precision import full_precision
+
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 """The stabilisers of SSIM for values in [0, 1]. (Wang 2004)"""
 
@@ -40,7 +42,7 @@ class SsimMoments(NamedTuple):
 
 def ssim_moments(y: Tensor, *, window: int = 3) -> SsimMoments:
     """Return what ``ssim_map`` needs of the image ``y`` [B, C, H, W] that many others are compared with."""
-    padded = _padded(_precise(y), window // 2)
+    padded = _padded(full_precision(y), window // 2)
     mean, square = _box_mean(torch.cat((padded, padded * padded), dim=1), window).chunk(2, dim=1)
     return SsimMoments(padded, mean, square)
 
@@ -51,7 +53,7 @@ def ssim_map(x: Tensor, y: Tensor, *, window: int = 3, moments: SsimMoments | No
     ``moments`` are those of ``y`` for the same window; the border is reflected.
     """
     padded_y, mean_y, square_y = moments or ssim_moments(y, window=window)
-    padded = _padded(_precise(x), window // 2)
+    padded = _padded(full_precision(x), window // 2)
     stacked = torch.cat((padded, padded * padded, padded * padded_y), dim=1)
     mean_x, square_x, product = _box_mean(stacked, window).chunk(3, dim=1)
     means = mean_x * mean_y
@@ -68,7 +70,7 @@ def census_transform(image: Tensor, *, window: int = 7) -> Tensor:
     """
     height, width = image.shape[-2:]
     radius = window // 2
-    grey = 255 * _grey(_precise(image))
+    grey = 255 * _grey(full_precision(image))
     padded = F.pad(grey, (radius,) * 4, mode="replicate")
     neighbours = [padded[..., i:i + height, j:j + width] for i in range(window) for j in range(window)
                   if (i, j) != (radius, radius)]
@@ -130,8 +132,3 @@ def _grey(image: Tensor) -> Tensor:
     if image.shape[1] != 3:
         return image.mean(1, keepdim=True)
     return (image * image.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
-
-
-def _precise(image: Tensor) -> Tensor:
-    # Variances are small differences of large numbers: not in half precision.
-    return image.float() if image.dtype in (torch.float16, torch.bfloat16) else image

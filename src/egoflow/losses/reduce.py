@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from egoflow.errors import ShapeError
+from egoflow.geometry.precision import full_precision
 
 
 def masked_mean(value: Tensor, use: Tensor | None = None) -> Tensor:
@@ -19,7 +20,7 @@ def masked_mean(value: Tensor, use: Tensor | None = None) -> Tensor:
     Takes ``value`` [B, C, H, W] and ``use`` bool [B, 1, H, W]. A sample without used pixels counts as 0 that stays in
     the graph, and so does an empty map. Half precision is summed in float32.
     """
-    value = _at_least_float32(value)
+    value = full_precision(value)
     if value.numel() == 0:
         return value.sum()
     if use is None:
@@ -56,10 +57,6 @@ def fill_unused(value: Tensor, other: Tensor, use: Tensor) -> Tensor:
     with what it is compared to, a masked pixel agrees, and passes no gradient.
     """
     return torch.where(use, value, other)
-
-
-def _at_least_float32(value: Tensor) -> Tensor:
-    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
 def _matched(value: Tensor, use: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from egoflow.config import Augment, DataConfig, LoopConfig, OptimConfig, Run
 from egoflow.geometry.camera import Camera
 from egoflow.geometry.flow import reproject
 from egoflow.geometry.pixels import image_pyramid, resize_mask, sample
+from egoflow.geometry.precision import full_precision
 from egoflow.geometry.se3 import SE3
 from egoflow.losses.explainability import explainability_map
 from egoflow.losses.photometric import l1_map, ssim_map, ssim_moments
@@ -72,7 +73,7 @@ class SfMLearner(Method):
         """Return source_from_target [B, S] of sources [B, S, 3, H, W], and explainability logits per level, if any."""
         output = self.motion_net(target, sources)
         vectors, logits = output if isinstance(output, tuple) else (output, [])
-        return SE3.from_translation_euler(vectors.float()), logits
+        return SE3.from_translation_euler(full_precision(vectors)), logits
 
     def predict(self, clip: Clip) -> Prediction:
         """Predict depth of the target, motion to every source and, if configured, explainability masks."""
@@ -81,7 +82,7 @@ class SfMLearner(Method):
         return Prediction(
             inv_depth={t: self.depth(images[:, t])},
             motion={(t, s): motion[:, i] for i, s in enumerate(sources)},
-            weight={(t, s): [torch.sigmoid(level[:, i:i + 1].float()) for level in logits]
+            weight={(t, s): [torch.sigmoid(full_precision(level[:, i:i + 1])) for level in logits]
                     for i, s in enumerate(sources)} if logits else {})
 
     def losses(self, clip: Clip, prediction: Prediction, progress: float) -> LossTerms:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from egoflow.geometry.precision import full_precision
 from egoflow.networks.blocks import convolution, cropped, initialise, normalised, up_convolution
 
 ENCODER_WIDTHS = (32, 64, 128, 256, 512, 512, 512)
@@ -61,5 +62,4 @@ class DispNet(nn.Module):
 
     def _inv_depth(self, logits: Tensor) -> Tensor:
         # Half precision would quantise depth: at 0.01 its steps are as large as the range that matters.
-        precise = logits if logits.dtype == torch.float64 else logits.float()
-        return self.alpha * precise.sigmoid() + self.beta
+        return self.alpha * full_precision(logits).sigmoid() + self.beta

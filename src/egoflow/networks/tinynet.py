@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from egoflow.geometry.precision import full_precision
+
 
 class _Stage(nn.Module):
     """Halve the size, then one residual convolution."""
@@ -58,7 +60,7 @@ class TinyDepthNet(nn.Module):
 
     def _inverse_depth(self, logits: Tensor) -> Tensor:
         """Return inverse depths between smallest and largest, even in their logarithm, so that no depth is preferred."""
-        return self.smallest * (self.largest / self.smallest) ** torch.sigmoid(logits.float())
+        return self.smallest * (self.largest / self.smallest) ** torch.sigmoid(full_precision(logits))
 
 
 class TinyMotionNet(nn.Module):
@@ -83,7 +85,7 @@ class TinyMotionNet(nn.Module):
         x = torch.cat((correlation(feature_a, feature_b, radius=self.radius), feature_a, _position(feature_a)), dim=1)
         for conv in self.trunk:
             x = F.elu(conv(x))
-        return self.head(x).float().mean((2, 3)).view(batch, count, 6) * 0.01
+        return full_precision(self.head(x)).mean((2, 3)).view(batch, count, 6) * 0.01
 
     def _encode(self, image: Tensor) -> Tensor:
         x = (image - 0.45) / 0.225
