@@ -71,12 +71,17 @@ def test_a_predict_folder_and_a_baseline_are_found(paths: Path, capsys: pytest.C
     for kind in ("kitti", "tum"):
         write_trajectory(run / f"trajectory_{kind}.txt", trajectory(guess), format=kind)
     write_trajectory(run / "two_view_tum.txt", trajectory(guess.scaled(2.0)), format="tum")
+    assert "holds no truth" in _refused(capsys, "odometry", "--prediction", run, "--truth", run)
+    write_trajectory(run / "truth_tum.txt", trajectory(random_path(150, seed=1)), format="tum")
     (paths / "other.txt.gz").write_bytes(gzip.compress((paths / "guess_tum.txt").read_bytes()))
     found = _json(capsys, "odometry", "--prediction", run, "--truth", paths / "truth_tum.txt", "--baseline",
                   paths / "other.txt.gz")
     assert found["baselines"]["two-view chain"]["ate_rmse_m"] == pytest.approx(found["ate_rmse_m"])
     assert found["baselines"]["other.txt"]["ate_rmse_m"] > 0
     assert "time" in found["protocol"]["association"]
+    beside = _json(capsys, "odometry", "--prediction", run, "--truth", run)
+    assert beside["ate_rmse_m"] == pytest.approx(found["ate_rmse_m"])
+    assert beside["ate_rmse_m"] > 0.01
 
 
 def test_a_short_path_has_null_where_nothing_is_defined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

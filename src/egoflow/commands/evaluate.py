@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_odometry(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prediction", required=True, metavar="FILE",
                         help="trajectory file (.gz too), or a folder written by 'egoflow predict'")
-    parser.add_argument("--truth", required=True, metavar="FILE", help="true trajectory in the same format")
+    parser.add_argument("--truth", required=True, metavar="FILE",
+                        help="true trajectory in the same format, or a folder that holds it")
     parser.add_argument("--format", choices=("kitti", "tum"), help="of both files; told by their columns if not given")
     parser.add_argument("--align", choices=("none", "scale", "se3", "sim3"), default="sim3",
                         help="what of the prediction is fitted to the truth first")

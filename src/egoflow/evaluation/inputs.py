@@ -14,27 +14,32 @@ from egoflow.data.trajectories import TrajectoryFormat, read_trajectory, traject
 from egoflow.errors import DataError
 from egoflow.types import Trajectory
 
-_NAMES: dict[TrajectoryFormat, tuple[str, ...]] = {"kitti": ("trajectory_kitti.txt", "poses.txt"),
-                                                   "tum": ("trajectory_tum.txt",)}
+_Names = dict[TrajectoryFormat, tuple[str, ...]]
+_PREDICTED: _Names = {"kitti": ("trajectory_kitti.txt",), "tum": ("trajectory_tum.txt",)}
+# Beside a prediction the truth has a name of its own; a rendered world and a clip have nothing but truth.
+_TRUE: _Names = {"kitti": ("truth_kitti.txt", "poses_kitti.txt", "poses.txt"),
+                  "tum": ("truth_tum.txt", "trajectory_tum.txt")}
 TWO_VIEW = "two-view chain"
 _TWO_VIEW_NAMES: dict[TrajectoryFormat, str] = {"kitti": "two_view_kitti.txt", "tum": "two_view_tum.txt"}
 KITTI_UNITS = 256.0
 SIDE_FILE = "depth.json"
 
 
-def trajectory_file(path: Path, *, format: TrajectoryFormat | None) -> tuple[Path, TrajectoryFormat]:
+def trajectory_file(path: Path, *, format: TrajectoryFormat | None, true: bool = False) -> tuple[
+        Path, TrajectoryFormat]:
     """Return the trajectory file that ``path`` (a file, or a folder that holds one) means, and its format.
 
-    Without ``format`` a folder gives its KITTI file first, and a file's format follows from its columns.
+    A folder is searched for a prediction, or with ``true`` for the truth of a prediction, a world or a clip. Without
+    ``format`` a folder gives its KITTI file first, and a file's format follows from its columns.
     """
     if path.is_dir():
+        names = _TRUE if true else _PREDICTED
         formats: tuple[TrajectoryFormat, ...] = ("kitti", "tum") if format is None else (format,)
         found: list[tuple[Path, TrajectoryFormat]] = [
-            (path / name, kind) for kind in formats for name in _NAMES[kind] if (path / name).is_file()]
+            (path / name, kind) for kind in formats for name in names[kind] if (path / name).is_file()]
         if not found:
-            names = " or ".join(name for kind in formats for name in _NAMES[kind])
-            raise DataError(f"{path}: expected a trajectory file or a folder with {names}; write one with "
-                            f"'egoflow predict'")
+            expected = " or ".join(name for kind in formats for name in names[kind])
+            raise DataError(f"{path}: expected a trajectory file or a folder with {expected}")
         return found[0]
     return path, format or trajectory_format(path)
 
@@ -45,11 +50,13 @@ def read_pair(prediction: Path, truth: Path, *, format: TrajectoryFormat | None)
 
     A truth that is a file decides the format; both must have the same one.
     """
-    truth_path, kind = trajectory_file(truth, format=format)
+    truth_path, kind = trajectory_file(truth, format=format, true=True)
     prediction_path, found = trajectory_file(prediction, format=kind if prediction.is_dir() else format)
     if found != kind:
         raise DataError(f"{prediction_path} is a {found} trajectory but {truth_path} is {kind}: KITTI rows carry no "
                         f"time to match stamps by; give both in one format")
+    if truth.is_dir() and truth_path.resolve() == prediction_path.resolve():
+        raise DataError(f"{truth}: holds no truth, only the prediction {truth_path.name}; give the true trajectory")
     beside = prediction / _TWO_VIEW_NAMES[kind]
     others = {TWO_VIEW: beside} if prediction.is_dir() and beside.is_file() else {}
     return read_path(prediction_path, format=kind), read_path(truth_path, format=kind), kind, others
