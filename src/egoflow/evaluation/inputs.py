@@ -55,7 +55,7 @@ def read_pair(prediction: Path, truth: Path, *, format: TrajectoryFormat | None)
     if found != kind:
         raise DataError(f"{prediction_path} is a {found} trajectory but {truth_path} is {kind}: KITTI rows carry no "
                         f"time to match stamps by; give both in one format")
-    if truth.is_dir() and truth_path.resolve() == prediction_path.resolve():
+    if prediction.is_dir() and truth_path.resolve() == prediction_path.resolve():
         raise DataError(f"{truth}: holds no truth, only the prediction {truth_path.name}; give the true trajectory")
     beside = prediction / _TWO_VIEW_NAMES[kind]
     others = {TWO_VIEW: beside} if prediction.is_dir() and beside.is_file() else {}
