@@ -22,7 +22,7 @@ from egoflow.geometry.precision import full_precision
 from egoflow.geometry.se3 import SE3
 from egoflow.losses.explainability import explainability_map
 from egoflow.losses.photometric import l1_map, ssim_map, ssim_moments
-from egoflow.losses.reduce import masked_mean
+from egoflow.losses.reduce import fill_unused, masked_mean
 from egoflow.losses.smoothness import first_order_map, mean_normalised, second_order_maps
 from egoflow.methods.base import Method
 from egoflow.networks.dispnet import DispNet
@@ -102,7 +102,7 @@ class SfMLearner(Method):
     def _photometric(self, clip: Clip, prediction: Prediction, level: int, frames: Tensor) -> Tensor:
         """Return the error of rebuilding the target from every source at one level, summed over sources."""
         height, width = frames.shape[-2:]
-        batch, pairs = frames.shape[0], list(prediction.motion)
+        pairs = list(prediction.motion)
         # All sources in one batch: one unprojection, one sampling, one comparison.
         camera = clip.camera.resized(height=height, width=width).repeated(len(pairs))
         depth = (1 / prediction.inv_depth[clip.target][level]).repeat(len(pairs), 1, 1, 1)
@@ -111,11 +111,11 @@ class SfMLearner(Method):
         xy, _, in_front = reproject(depth, camera, motion)
         rebuilt, inside = sample(torch.cat([frames[:, s] for _, s in pairs]), xy)
         use = inside & in_front & self._usable(clip, pairs, camera)
-        error = self._error(rebuilt, target.repeat(len(pairs), 1, 1, 1))
+        error = self._error(rebuilt, target, use)
         if prediction.weight:
             error = error * torch.cat([prediction.weight[pair][level] for pair in pairs])
         # masked_mean averages over the stacked batch; the paper sums over sources.
-        return masked_mean(error, use) * len(pairs) if batch else error.sum()
+        return masked_mean(error, use) * len(pairs)
 
     def _usable(self, clip: Clip, pairs: list[tuple[int, int]], camera: Camera) -> Tensor:
         """Return the pixels that the two-view start found visible in both frames; all where there is no start."""
@@ -123,13 +123,17 @@ class SfMLearner(Method):
             return clip.images.new_ones((), dtype=torch.bool)
         return torch.cat([resize_mask(clip.start[pair].usable, height=camera.height, width=camera.width) for pair in pairs])
 
-    def _error(self, rebuilt: Tensor, target: Tensor) -> Tensor:
-        """Return the photometric error map [B, 1, h, w]."""
-        error = l1_map(rebuilt, target)
+    def _error(self, rebuilt: Tensor, target: Tensor, use: Tensor) -> Tensor:
+        """Return the photometric error map [S B, 1, h, w] of the stacked sources against the target [B, 3, h, w]."""
+        copies = rebuilt.shape[0] // target.shape[0]
+        repeated = target.repeat(copies, 1, 1, 1)
+        error = l1_map(rebuilt, repeated)
         share = self.config.ssim_weight
-        if share == 0 or min(target.shape[-2:]) < 2:
+        if share == 0:
             return error
-        return (1 - share) * error + share * ssim_map(rebuilt, target, moments=ssim_moments(target))
+        # SSIM looks at windows: a pixel that does not count must not speak through its neighbours.
+        seen = fill_unused(rebuilt, repeated, use)
+        return (1 - share) * error + share * ssim_map(seen, repeated, moments=ssim_moments(target).repeated(copies))
 
     def _smoothness(self, inv_depth: Tensor, image: Tensor) -> Tensor:
         """Return the smoothness of one level."""
