@@ -112,6 +112,14 @@ def _increasing(times: list[int | None]) -> list[int] | None:
     return known if len(known) == len(times) and all(a < b for a, b in pairwise(known)) else None
 
 
+def _agree(stamps: list[int], probed: list[int | None]) -> bool:
+    """Say whether the first decoded frames carry the packets' stamps; a few broken packets may be missing."""
+    known = _increasing(probed)
+    if known is None or not set(known) <= set(stamps):
+        return False
+    return len(known) >= 0.75 * sum(stamp <= known[-1] for stamp in stamps)
+
+
 def _upright(frame: Any) -> np.ndarray:
     """Return a decoded frame as RGB uint8, turned as the container asks (phones store portrait clips lying down)."""
     with warnings.catch_warnings():
@@ -152,7 +160,7 @@ class VideoFile:
         """Return the stamps of all frames, None where only counting tells them apart, and their times in seconds."""
         stamps = _packet_times(self.path)
         # Some containers stamp packets otherwise than frames (fields, packed B-frames): then only decoding tells.
-        if stamps is None or stamps[:len(probed)] != probed:
+        if stamps is None or not _agree(stamps, probed):
             decoded = _decoded_times(self.path)[0]
             stamps = _increasing(decoded)
             if stamps is None:
@@ -164,6 +172,7 @@ class VideoFile:
     def _forget(self) -> None:
         """Drop the decoder, for instance one that another process opened."""
         self._container: Any = None
+        self._stream: Any = None
         self._frames: Iterator[Any] = iter(())
         self._next, self._synchronised = 0, False
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
@@ -171,7 +180,7 @@ class VideoFile:
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for key in ("_container", "_frames", "_kept"):
+        for key in ("_container", "_stream", "_frames", "_kept"):
             del state[key]
         return state
 
