@@ -108,7 +108,7 @@ def available_worlds() -> list[str]:
 
 
 def load_world(name: str, **options: Any) -> World:
-    """Build the world ``name`` with ``options`` (seed, frames, height, width, movers, samples, …).
+    """Build the world ``name`` with ``options`` (seed, by default 0; frames, height, width, movers, samples, …).
 
     Raises ConfigError for an unknown world or option, with the nearest match.
     """
@@ -121,7 +121,7 @@ def load_world(name: str, **options: Any) -> World:
         if option not in known:
             raise ConfigError(f"world {name} has no option '{option}'{_hint(option, known)}; "
                               f"its options are: {', '.join(known)}")
-    return build(**options)
+    return build(**{"seed": 0, **options})
 
 
 def check_options(name: str, *, seed: int, frames: int, height: int, width: int, movers: int, samples: int,

@@ -65,15 +65,15 @@ class StreetPaint:
         f_across = (patch.dx[0] * cosine - patch.dx[1] * sine).abs() + (patch.dy[0] * cosine - patch.dy[1] * sine).abs()
         # Wear and patches are longer along the street than across it.
         grain = fractal(offset / 1.1, station / 2.6, f_across / 1.1, f_along / 2.6, roughness=1.0)
-        grain = grain / (1 + 0.35 * grain.abs())
+        grain = grain / (1 + 0.47 * grain.abs())
         side = offset.abs()
         kerb = band(side, KERB_M - 0.15, KERB_M + 0.15, f_across)
-        colour = _blend(_flat(_ASPHALT, grain, 0.30), _flat(_KERB, grain, 0.15), kerb)
+        colour = _blend(_flat(_ASPHALT, grain, 0.40), _flat(_KERB, grain, 0.20), kerb)
         joint = pulse(offset / 0.8, 0.94, f_across / 0.8) * pulse(station / 0.8, 0.94, f_along / 0.8)
-        slabs = _flat(_PAVEMENT, grain, 0.2) * (0.72 + 0.28 * joint)
+        slabs = _flat(_PAVEMENT, grain, 0.27) * (0.72 + 0.28 * joint)
         colour = _blend(colour, slabs, band(side, KERB_M + 0.15, PAVEMENT_M, f_across))
-        colour = _blend(colour, _flat(_GRASS, grain, 0.45), band(side, PAVEMENT_M, 1e6, f_across))
-        return _blend(colour, _flat(_MARK, grain, 0.12), _marks(station, side, f_along, f_across))
+        colour = _blend(colour, _flat(_GRASS, grain, 0.60), band(side, PAVEMENT_M, 1e6, f_across))
+        return _blend(colour, _flat(_MARK, grain, 0.16), _marks(station, side, f_along, f_across))
 
 
 def _flat(colour: tuple[float, float, float], grain: Tensor, contrast: float) -> Tensor:

@@ -135,8 +135,8 @@ def fractal(u: Tensor, v: Tensor, fu: Tensor, fv: Tensor, *, roughness: Tensor |
             total[seen] += value * weight[seen] * share
         power = power + amplitude * amplitude
         amplitude, scale = amplitude * strength, scale * _LACUNARITY
-    # 0.33 is the deviation of one octave of interpolated uniform values.
-    return total / (0.33 * power.sqrt())
+    # 0.45 is the deviation of one octave of interpolated uniform values.
+    return total / (0.45 * power.sqrt())
 
 
 def pulse(x: Tensor, duty: Tensor | float, footprint: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ def _tiled(colour: Tensor, patch: Patch, rows: Tensor, grain: Tensor) -> Tensor:
     across, down = pulse(u, du, fu), pulse(v, dv, fv)
     covered = torch.where(checker > 0, across * down + (1 - across) * (1 - down), across * down)
     chance = _lattice(u.device, u.dtype)[:, 0].index_select(0, _cell(u.floor(), v.floor()))
-    shade = 1 + jitter * chance * band_limit(torch.maximum(fu, fv) * 0.5) + 0.12 * grain
+    shade = 1 + jitter * chance * band_limit(torch.maximum(fu, fv) * 0.5) + 0.16 * grain
     return torch.lerp(colour, rows[:3] * shade, covered)
 
 
@@ -195,7 +195,7 @@ def _plain(numbers: Tensor, which: Tensor, patch: Patch) -> Tensor:
     cell, roughness, contrast = (numbers[k].index_select(0, which) for k in (6, 7, 8))
     grain = contrast * fractal(patch.u / cell + patch.shift, patch.v / cell, patch.fu / cell, patch.fv / cell,
                                roughness=roughness)
-    mix = (0.5 + 0.28 * grain).clamp(0, 1)
+    mix = (0.5 + 0.38 * grain).clamp(0, 1)
     colour = torch.lerp(numbers[0:3].index_select(1, which), numbers[3:6].index_select(1, which), mix)
     for first in (9, 20):
         tiled = (numbers[first + 10] > 0)[which].nonzero().squeeze(1)
