@@ -248,3 +248,26 @@ def test_from_first_is_exact_at_the_first_frame() -> None:
     seen = from_first(SE3(path.R * 1.0000003, path.t))
     assert seen.R[0].numpy() == pytest.approx(np.eye(3), abs=1e-15)
     assert seen.t[0].tolist() == [0, 0, 0]
+
+
+def test_directions_by_hand() -> None:
+    """Steps forward; the prediction is right, 90 degrees off, backwards, and one true step stands still."""
+    zero, eye = torch.zeros(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64)
+
+    def path(steps: list[tuple[float, float, float]]) -> SE3:
+        t = torch.stack([zero, *torch.tensor(steps, dtype=torch.float64).cumsum(0)])
+        return SE3(eye.expand(len(t), 3, 3), t)
+
+    truth = path([(0, 0, 1), (0, 0, 1), (0, 0, 1), (0, 0, 0)])
+    errors = step_errors(path([(0, 0, 2), (1, 0, 0), (0, 0, -1), (5, 0, 0)]), truth)
+    torch.testing.assert_close(torch.rad2deg(errors.direction_rad), torch.tensor([0.0, 90.0, 180.0], dtype=torch.float64))
+
+
+def test_backward_steps_are_counted_in_the_table() -> None:
+    along = torch.zeros(6, 3, dtype=torch.float64)
+    along[:, 2] = torch.arange(6)
+    forward = SE3(torch.eye(3, dtype=torch.float64).expand(6, 3, 3), along)
+    mirrored = trajectory(SE3(forward.R, -forward.t))
+    result = evaluate_odometry(mirrored, trajectory(forward), align="none")
+    assert result.rows[0].values["backward_steps"] == 5
+    assert result.rows[0].values["direction_deg"] == pytest.approx(180)

@@ -29,6 +29,8 @@ METRICS = (
     Metric(key="ate_rmse_m", label="ATE", unit="m"),
     Metric(key="rpe_m", label="RPE", unit="m", digits=4),
     Metric(key="rpe_deg", label="RPE rot", unit="deg", digits=4),
+    Metric(key="direction_deg", label="direction", unit="deg"),
+    Metric(key="backward_steps", label="backwards", unit="steps", digits=0),
     Metric(key="snippet_ate_mean_m", label="ATE-5 mean", unit="m", digits=4),
     Metric(key="snippet_ate_std_m", label="ATE-5 std", unit="m", digits=4),
     Metric(key="snippet_rotation_deg", label="rot-5", unit="deg", digits=4),
@@ -91,6 +93,10 @@ class _Scores:
             "rpe_m": float(self.steps.translation.mean()),
             "rpe_deg": _mean(self.steps.rotation_rad, math.degrees(1)),
             "rpe_exact_deg": _mean(self.steps.rotation_exact_rad, math.degrees(1)),
+            "direction_deg": math.degrees(float(self.steps.direction_rad.median()))
+            if len(self.steps.direction_rad)
+            else None,
+            "backward_steps": float((self.steps.direction_rad > math.pi / 2).sum()),
             "snippet_ate_mean_m": None if snippets is None else float(snippets.ate.mean()),
             "snippet_ate_std_m": None if snippets is None else float(snippets.ate.std(correction=0)),
             "snippet_rotation_deg": None if snippets is None else _mean(snippets.rotation_rad, math.degrees(1)),

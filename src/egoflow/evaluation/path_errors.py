@@ -21,11 +21,13 @@ class StepErrors:
     """Errors of consecutive steps [N - 1]: ``translation`` in the unit of the truth, rotation angles in radians.
 
     ``rotation_rad`` is the published rule, arccos of the trace; ``rotation_exact_rad`` does not mind rounding.
+    ``direction_rad`` [K] is the angle between the predicted and the true translation of the steps that truly move.
     """
 
     translation: Tensor
     rotation_rad: Tensor
     rotation_exact_rad: Tensor
+    direction_rad: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +66,24 @@ def position_errors(prediction: SE3, truth: SE3) -> Tensor:
 def step_errors(prediction: SE3, truth: SE3) -> StepErrors:
     """Return the errors of the motion between consecutive matched frames. (kitti-odom-eval's RPE)"""
     rows = torch.arange(len(truth.t) - 1)
-    error = _solve(relative(truth, rows, rows + 1), relative(prediction, rows, rows + 1))
+    true_step, step = relative(truth, rows, rows + 1), relative(prediction, rows, rows + 1)
+    error = _solve(true_step, step)
     return StepErrors(translation=error.t.norm(dim=-1), rotation_rad=trace_angle(error.R),
-                      rotation_exact_rad=rotation_angle(error.R))
+                      rotation_exact_rad=rotation_angle(error.R), direction_rad=_direction_errors(step.t, true_step.t))
+
+
+def _direction_errors(step: Tensor, true_step: Tensor) -> Tensor:
+    """Return the angles [K] between translations [N, 3] where the true one is no mere jitter.
+
+    A still camera has no direction: steps under a tenth of the median true step do not count. A predicted step of no
+    length is as wrong as a right angle.
+    """
+    length = true_step.norm(dim=-1)
+    moving = (length > 0) & (length >= 0.1 * length.median()) if len(length) else length > 0
+    step, true_step = step[moving], true_step[moving]
+    # atan2 is exact near 0 and pi, where arccos is not.
+    return torch.atan2(torch.linalg.cross(step, true_step).norm(dim=-1), (step * true_step).sum(-1)).where(
+        step.norm(dim=-1) > 0, torch.full_like(step[:, 0], torch.pi / 2))
 
 
 def path_length(path: SE3) -> Tensor:
