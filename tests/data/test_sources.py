@@ -11,6 +11,8 @@ import av
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from egoflow.data.cameras import write_camera
 from egoflow.data.folders import ImageFolder, clip_folder, read_timestamps
@@ -336,3 +338,24 @@ def test_frames_option_on_a_real_clip(shared_data: Path, caplog: pytest.LogCaptu
         source = open_source(shared_data / "kitti-raw-residential-377", frames="200:")
     assert (len(source), source.frame_name(0)) == (77, "000224")
     assert caplog.text == ""
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_damaged_videos_read_or_fail_in_one_line(tmp_path: Path, data: st.DataObject) -> None:
+    path = tmp_path / "whole.avi"
+    if not path.exists():
+        _video(path, "mjpeg", count=6)
+    damaged = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 30))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    (tmp_path / "fuzz.avi").write_bytes(damaged[:data.draw(st.integers(1, len(damaged)))])
+    message = "fuzz.avi"
+    try:
+        video = VideoFile(tmp_path / "fuzz.avi", "fov=60")
+        for index in range(min(len(video), 8)):
+            assert video.image(index).dtype == np.uint8
+    except DataError as error:
+        message = str(error)
+    assert "fuzz.avi" in message
+    assert "\n" not in message
