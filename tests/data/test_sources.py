@@ -3,6 +3,8 @@
 import logging
 import pickle
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -179,6 +181,32 @@ def _write_until_it_fails(path: Path, images: Iterator[np.ndarray]) -> None:
 def test_a_failed_video_leaves_nothing(tmp_path: Path, images: list[np.ndarray], error: str) -> None:
     with pytest.raises(DataError, match=error):
         _write_until_it_fails(tmp_path / "w.mp4", iter(images))
+    assert list(tmp_path.iterdir()) == []
+
+
+_FILLS_THE_DISK = """
+import resource, signal, sys
+import numpy as np
+from egoflow.data.video_writer import VideoWriter
+from egoflow.errors import DataError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+random = np.random.default_rng(0)
+try:
+    with VideoWriter(sys.argv[1]) as writer:
+        for _ in range(60):
+            writer.write(random.integers(0, 256, (128, 128, 3), dtype=np.uint8))
+except DataError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_disk_that_fills_under_a_video_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _FILLS_THE_DISK, str(tmp_path / "a.mp4")], capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 1
+    assert f"{tmp_path / 'a.mp4'}: cannot be written" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,6 +1,7 @@
 """Video files, written frame by frame with constant memory."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -8,9 +9,19 @@ from typing import Any
 
 import av
 import numpy as np
+from av.error import FFmpegError
 
 from egoflow.data.files import atomic
 from egoflow.errors import DataError
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Turn FFmpeg's errors into the system's, which ``atomic`` explains: a full disk is not among its own classes."""
+    try:
+        yield
+    except FFmpegError as error:
+        raise OSError(error.errno, error.strerror) from error
 
 
 class VideoWriter:
@@ -47,10 +58,12 @@ class VideoWriter:
             if kind is None and self._stream is None:
                 raise DataError(f"{self.path}: no frame was given to write")
             if kind is None:
-                self._container.mux(self._stream.encode())
+                with _disk_errors():
+                    self._container.mux(self._stream.encode())
         finally:
             if self._stream is not None:
-                self._container.close()
+                with _disk_errors():
+                    self._container.close()
 
     def write(self, image: np.ndarray) -> None:
         """Append RGB uint8 [H, W, 3] of the first frame's size."""
@@ -62,7 +75,8 @@ class VideoWriter:
         # 4:2:0 colour halves both sides, so they must be even.
         padded = np.pad(image, ((0, self._size[0] % 2), (0, self._size[1] % 2), (0, 0)), mode="edge")
         frame: Any = av.VideoFrame.from_ndarray(padded, format="rgb24")
-        self._container.mux(self._stream.encode(frame))
+        with _disk_errors():
+            self._container.mux(self._stream.encode(frame))
 
     def _start(self, height: int, width: int) -> Any:
         """Choose the codec and the size, and return the stream."""
