@@ -202,8 +202,8 @@ except DataError as error:
 
 
 def test_a_disk_that_fills_under_a_video_is_one_line(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", _FILLS_THE_DISK, str(tmp_path / "a.mp4")], capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run([sys.executable, "-c", _FILLS_THE_DISK, str(tmp_path / "a.mp4")], capture_output=True,
+                          text=True, check=False)
     assert done.returncode == 1
     assert f"{tmp_path / 'a.mp4'}: cannot be written" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
