@@ -1,8 +1,8 @@
 """Classical two-view geometry of a pair of frames: dense flow, rotation, direction, and whether to believe them.
 
 Per pair: DIS flow both ways, a forward-backward check, an essential matrix by RANSAC with the cheirality test, then a
-robust refinement of the Sampson error over the five parameters. A pair that says nothing about the direction (no flow,
-a pure rotation, few inliers) carries weight 0 and a reason. No label is read.
+robust refinement of the Sampson error over the five parameters. A pair that does not fix the direction (no flow, a pure
+rotation, one plane, few inliers) carries weight 0 and a reason. No label is read.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,8 @@ WORKING_ROWS = 256
 MIN_FLOW_PX = 0.3
 MIN_PARALLAX_PX = 0.35
 MIN_INLIER_SHARE = 0.3
+PLANE_SHARE = 0.85
+"""A homography that explains this share of what a rigid motion explains: two motions fit (Longuet-Higgins 1986)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,10 @@ def geometry_from_flow(flow_ab: np.ndarray, usable: np.ndarray, camera: Camera, 
     weight = float((distance < 0.5 / focal).mean())
     if weight < MIN_INLIER_SHARE:
         return degenerate(f"only {weight:.0%} of the flow fits one rigid motion")
+    share, rotation_h = one_plane(rays_a, rays_b, threshold=0.5 / focal)
+    if share > PLANE_SHARE * weight:
+        rotation = rotation_h
+        return degenerate("one plane: two motions explain the flow")
     return PairGeometry(flow_ab=flow_ab, usable=usable, rotation=rotation, direction=direction, weight=weight)
 
 
@@ -104,6 +110,24 @@ def rotation_only(rays_a: np.ndarray, rays_b: np.ndarray) -> tuple[np.ndarray, n
         residual = np.linalg.norm(turned[:, :2] / np.maximum(turned[:, 2:], 1e-6) - rays_b, axis=1)
         weight = 1 / (residual + 0.1 * np.median(residual) + 1e-9)
     return rotation, residual
+
+
+def one_plane(rays_a: np.ndarray, rays_b: np.ndarray, *, threshold: float) -> tuple[float, np.ndarray]:
+    """Return the share of matches [n, 2] (z = 1 plane) that one plane explains, and the smaller rotation it allows.
+
+    A plane's flow has two motions behind it; between frames of a video the one that turns less is the likelier.
+    (Faugeras & Lustman 1988)
+    """
+    homography, _ = cv2.findHomography(rays_a, rays_b, cv2.RANSAC, threshold, maxIters=500)
+    if homography is None:
+        return 0.0, np.eye(3)
+    a, b = (np.concatenate((r, np.ones((len(r), 1))), 1) for r in (rays_a, rays_b))
+    moved = a @ homography.T
+    distance = np.linalg.norm(moved[:, :2] / np.where(moved[:, 2:] > 1e-6, moved[:, 2:], 1e-6) - b[:, :2], axis=1)
+    _, rotations, _, normals = cv2.decomposeHomographyMat(homography, np.eye(3))
+    ahead = [((a @ normal) > 0).mean() for normal in normals]
+    candidates = [r for r, share in zip(rotations, ahead, strict=True) if share >= max(ahead) - 0.05]
+    return float((distance < threshold).mean()), max(candidates, key=np.trace)
 
 
 def refine(rotation: np.ndarray, direction: np.ndarray, rays_a: np.ndarray, rays_b: np.ndarray, *, noise: float,
@@ -152,7 +176,7 @@ def _working_gray(image: np.ndarray) -> np.ndarray:
     """Return the luminance at working size: halved until it has at most WORKING_ROWS rows."""
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     while gray.shape[0] > WORKING_ROWS:
-        gray = cv2.resize(gray, (gray.shape[1] // 2, gray.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        gray = cv2.resize(gray, (max(gray.shape[1] // 2, 1), gray.shape[0] // 2), interpolation=cv2.INTER_AREA)
     return gray
 
 
