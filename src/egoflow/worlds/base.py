@@ -138,9 +138,10 @@ def check_options(name: str, *, seed: int, frames: int, height: int, width: int,
 def _device(name: str) -> torch.device:
     """Return a device that can be used here; ConfigError otherwise."""
     try:
-        return torch.zeros(0, device=name).device
-    # torch raises RuntimeError for a name it does not know and AssertionError for a build without that device.
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        # Truth is cast in float64, which some devices lack.
+        return torch.zeros(0, device=name, dtype=torch.float64).device
+    # torch raises RuntimeError for a name it does not know, AssertionError for a build without that device.
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise ConfigError(f"device '{name}' cannot be used here; choose cpu, or cuda where there is one") from error
 
 

@@ -41,6 +41,7 @@ def world(seed: int, *, frames: int = 200, height: int = 128, width: int = 416, 
     crossings = _movers(builder, drive, movers=movers, duration_s=frames * FRAME_TIME_S)
     for side in (-1, 1):
         _houses(builder, street, side, end_m=end_m, gaps=crossings)
+        _woods(builder, street, side, end_m=end_m, gaps=crossings)
         _kerbside(builder, street, side, end_m=end_m, gaps=crossings, density=density)
     scene = Scene(solids=tuple(builder.solids), textures=tuple(builder.textures), motions=tuple(builder.motions),
                   light=Light(to_sun=_sun(random), shadows=shadows))
@@ -80,9 +81,21 @@ def _houses(builder: Builder, street: Centreline, side: int, *, end_m: float, ga
             builder.house(plot, front_m=front, depth_m=depth)
         gap = random.uniform(1.0, 6.0)
         if gap > 3 and _free(station + front + gap / 2, gap / 2, gaps):
-            builder.hedge(_on(street, station + front + gap / 2, side * (PAVEMENT_M + 0.6)), length_m=gap)
+            builder.hedge(_on(street, station + front + gap / 2, side * (PAVEMENT_M + 0.6)), length_m=gap,
+                          height_m=random.uniform(1.0, 1.6))
             builder.tree(_on(street, station + front + gap / 2, side * (PAVEMENT_M + random.uniform(2.5, 5))))
         station += front + gap
+
+
+def _woods(builder: Builder, street: Centreline, side: int, *, end_m: float, gaps: list[float]) -> None:
+    """Close the view between the houses with tall hedges behind them, so that no far, empty plain is seen."""
+    random, station = builder.random, -30.0
+    while station < end_m:
+        length = random.uniform(9, 13)
+        if _free(station + length / 2, length / 2, gaps):
+            place = _on(street, station + length / 2, side * random.uniform(26, 32))
+            builder.hedge(place, length_m=length + 2, height_m=random.uniform(3, 6))
+        station += length
 
 
 def _kerbside(builder: Builder, street: Centreline, side: int, *, end_m: float, gaps: list[float],

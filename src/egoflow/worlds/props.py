@@ -91,11 +91,12 @@ class Builder:
             crown = upright(side, -height - up, along, random.uniform(0, 3))
             self.solid(Kind.ELLIPSOID, place @ crown, (wide, tall, deep), leaf)
 
-    def hedge(self, place: SE3, *, length_m: float) -> None:
+    def hedge(self, place: SE3, *, length_m: float, height_m: float) -> None:
         """Add a hedge along the street."""
-        leaf = self.texture(Texture(low=(0.07, 0.14, 0.05), high=(0.36, 0.48, 0.20), cell=0.7, roughness=0.95))
-        height = self.random.uniform(0.5, 0.8)
-        self.solid(Kind.BOX, place @ upright(0, -height, 0), (0.4, height, length_m / 2), leaf)
+        leaf = self.texture(Texture(low=(0.07, 0.14, 0.05), high=(0.36, 0.48, 0.20), cell=0.5 + 0.4 * height_m,
+                                    roughness=0.95))
+        size = 0.3 + 0.1 * height_m, height_m / 2, length_m / 2
+        self.solid(Kind.BOX, place @ upright(0, -height_m / 2, 0), size, leaf)
 
     def lamp(self, place: SE3, *, arm_m: float) -> None:
         """Add a lamp post whose arm reaches ``arm_m`` to the right."""

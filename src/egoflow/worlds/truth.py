@@ -85,12 +85,12 @@ def pair_truth(a: Geometry, b: Geometry) -> PairTruth:
     b_from_a = b.view.world_from_cam.inverse() @ a.view.world_from_cam
     flow_ab, visible_ab = _flow(a, b, b_from_a)
     flow_ba, visible_ba = _flow(b, a, b_from_a.inverse())
-    mover = a.mover_id()
+    mover, device = a.mover_id(), a.hits.depth.device
     return PairTruth(depth_a=a.depth().float(), depth_b=b.depth().float(), valid_depth_a=a.hits.solid >= 0,
                      valid_depth_b=b.hits.solid >= 0, flow_ab=flow_ab.float(), flow_ba=flow_ba.float(),
-                     visible_ab=visible_ab, visible_ba=visible_ba, b_from_a=b_from_a.to(torch.float32),
+                     visible_ab=visible_ab, visible_ba=visible_ba, b_from_a=b_from_a.to(device, torch.float32),
                      static_a=mover == 0, mover_id_a=mover, scene_flow_ab=_own_motion(a, b, b_from_a).float(),
-                     normals_a=_normals(a).float(), camera=a.view.camera)
+                     normals_a=_normals(a).float(), camera=a.view.camera.to(device))
 
 
 def _device_motion(view: View) -> SE3:
