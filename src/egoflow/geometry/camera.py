@@ -13,6 +13,10 @@ from egoflow.errors import DataError
 from egoflow.geometry.pixels import pixel_grid
 
 
+NEAREST = 1e-6
+"""Points with a smaller z are not in front of the camera."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Camera:
     """Pinhole intrinsics ``fx, fy, cx, cy`` [B] in pixels of an image of ``height`` x ``width``."""
@@ -53,7 +57,7 @@ class Camera:
         Pixels of points that are not in front are finite but meaningless.
         """
         x, y, z = points.unbind(-1)
-        in_front = z > 1e-6
+        in_front = z > NEAREST
         inv_z = 1 / torch.where(in_front, z, torch.ones_like(z))
         fx, fy, cx, cy = (v.to(points.dtype)[:, None, None] for v in (self.fx, self.fy, self.cx, self.cy))
         return torch.stack((fx * x * inv_z + cx, fy * y * inv_z + cy), dim=-1), in_front.unsqueeze(1)

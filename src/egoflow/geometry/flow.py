@@ -7,7 +7,7 @@ flow's own size, channel 0 = x.
 import torch
 from torch import Tensor
 
-from egoflow.geometry.camera import Camera
+from egoflow.geometry.camera import NEAREST, Camera
 from egoflow.geometry.pixels import pixel_grid, sample
 from egoflow.geometry.precision import full_precision
 from egoflow.geometry.se3 import SE3
@@ -20,10 +20,32 @@ def reproject(depth_a: Tensor, camera: Camera, b_from_a: SE3) -> tuple[Tensor, T
     ``in_front`` bool [B, 1, H, W]. (Zhou 2017, section 3.2)
     """
     with torch.autocast(depth_a.device.type, enabled=False):
-        depth = full_precision(depth_a)
-        points = b_from_a.to(depth.dtype).apply(camera.unproject(depth))
-        xy, in_front = camera.project(points)
-        return xy, points[..., 2].unsqueeze(1), in_front
+        depth = full_precision(depth_a).squeeze(1)
+        turn, shift = _pixel_motion(camera.to(depth.dtype), b_from_a.to(depth.dtype))
+        y = torch.arange(camera.height, device=depth.device, dtype=depth.dtype)[:, None]
+        x = torch.arange(camera.width, device=depth.device, dtype=depth.dtype)
+        u, v, z = ((turn[:, i, 0, None, None] * x + (turn[:, i, 1, None, None] * y + turn[:, i, 2, None, None])) * depth
+                   + shift[:, i, None, None] for i in range(3))
+        in_front = z > NEAREST
+        inv_z = 1 / torch.where(in_front, z, torch.ones_like(z))
+        # Planes in memory, pairs to the eye: whoever works on xy next runs over contiguous numbers.
+        xy = torch.stack((u * inv_z, v * inv_z), dim=1).permute(0, 2, 3, 1)
+        return xy, z.unsqueeze(1), in_front.unsqueeze(1)
+
+
+def _pixel_motion(camera: Camera, b_from_a: SE3) -> tuple[Tensor, Tensor]:
+    """Return ``K R K^-1`` [B, 3, 3] and ``K t`` [B, 3]: the motion of homogeneous pixels, in closed form.
+
+    With both folded into nine and three numbers a pixel costs three multiplications less per axis, and no point is made.
+    """
+    fx, fy, cx, cy = (v[:, None] for v in (camera.fx, camera.fy, camera.cx, camera.cy))
+    r0, r1, r2 = b_from_a.R.unbind(-2)
+    t0, t1, t2 = b_from_a.t.unsqueeze(-1).unbind(-2)
+    rows = torch.stack((fx * r0 + cx * r2, fy * r1 + cy * r2, r2.expand_as(fx * r0)), dim=-2)
+    left, middle, right = rows.unbind(-1)
+    left, middle = left / fx, middle / fy
+    turn = torch.stack((left, middle, right - cx * left - cy * middle), dim=-1)
+    return turn, torch.cat((fx * t0 + cx * t2, fy * t1 + cy * t2, t2.expand_as(fx * t0)), dim=-1)
 
 
 def rigid_flow(depth_a: Tensor, camera: Camera, b_from_a: SE3) -> tuple[Tensor, Tensor]:

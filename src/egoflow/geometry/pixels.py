@@ -33,11 +33,11 @@ def sample(image: Tensor, xy: Tensor, *, mode: str = "bilinear") -> tuple[Tensor
     used; non-finite coordinates count as outside and pass no gradient.
     """
     height, width = image.shape[-2:]
-    finite = torch.isfinite(xy).all(dim=-1, keepdim=True)
     size = xy.new_tensor([width, height])
     # A finite stand-in far outside keeps both the value and the gradient free of NaN.
-    safe = torch.where(finite, xy, torch.full_like(xy, -1e4)).clamp(-1e4, 1e5)
-    value = F.grid_sample(image, (2 * safe + 1) / size - 1, mode=mode, padding_mode="border", align_corners=False)
+    safe = torch.nan_to_num(xy, nan=-1e4).clamp(-1e4, 1e5)
+    value = F.grid_sample(image, safe * (2 / size) + (1 / size - 1), mode=mode, padding_mode="border",
+                          align_corners=False)
     return value, inside_image(safe, height=height, width=width)
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from egoflow.geometry.camera import Camera
-from egoflow.geometry.flow import rigid_flow
+from egoflow.geometry.camera import NEAREST, Camera
+from egoflow.geometry.flow import pixels_from_flow, reproject, rigid_flow
 from egoflow.geometry.pixels import resize_map
 from egoflow.geometry.se3 import SE3, rotation_log
 from egoflow.losses.reduce import masked_mean
@@ -48,48 +48,76 @@ def with_start(terms: LossTerms, clip: Clip, prediction: Prediction, progress: f
     """Return the method's terms, ramped, beside the fading start terms."""
     own, guidance = schedule.own(progress), schedule.guidance(progress)
     result = LossTerms({name: (weight * own, value) for name, (weight, value) in terms.items()})
-    flows, motions = [], []
-    for (a, b), two_view in clip.start.items():
-        if a not in prediction.inv_depth:
-            continue
-        levels = [1 / resize_map(d, height=clip.camera.height, width=clip.camera.width) for d in prediction.inv_depth[a]]
-        motion = scaled_motion(levels[0].detach(), clip.camera, two_view)
-        unit = motion.scaled(1 / log_mean(levels[0].detach(), two_view.usable))
-        flows.append(torch.stack([flow_term(depth / log_mean(depth, two_view.usable).view(-1, 1, 1, 1), clip.camera, unit,
-                                            two_view) for depth in levels]).mean())
-        if (a, b) in prediction.motion:
-            motions.append(motion_term(prediction.motion[a, b], motion, two_view, focal_px=clip.camera.fx))
-    if flows:
-        result["loss/start_flow"] = (schedule.flow * guidance, torch.stack(flows).mean())
-    if motions:
-        result["loss/start_motion"] = (schedule.motion * guidance, torch.stack(motions).mean())
+    pairs = [pair for pair in clip.start if pair[0] in prediction.inv_depth]
+    if not pairs:
+        return result
+    # All pairs in one batch: half the calls, and the length is solved once.
+    view, camera = _stacked([clip.start[pair] for pair in pairs]), clip.camera.repeated(len(pairs))
+    levels = [torch.cat([1 / resize_map(prediction.inv_depth[a][level], height=camera.height, width=camera.width)
+                         for a, _ in pairs]) for level in range(len(prediction.inv_depth[pairs[0][0]]))]
+    motion = scaled_motion(levels[0].detach(), camera, view)
+    unit = motion.scaled(1 / log_mean(levels[0].detach(), view.usable))
+    flows = [flow_term(depth / log_mean(depth, view.usable).view(-1, 1, 1, 1), camera, unit, view) for depth in levels]
+    result["loss/start_flow"] = (schedule.flow * guidance, torch.stack(flows).mean())
+    if all(pair in prediction.motion for pair in pairs):
+        predicted = SE3.cat([prediction.motion[pair] for pair in pairs])
+        result["loss/start_motion"] = (schedule.motion * guidance,
+                                       motion_term(predicted, motion, view, focal_px=camera.fx))
     return result
 
 
-def scaled_motion(depth: Tensor, camera: Camera, two_view: TwoView, *, steps: int = 8) -> SE3:
+def _stacked(views: list[TwoView]) -> TwoView:
+    """Return several pairs as one batch."""
+    return TwoView(flow_ab=torch.cat([v.flow_ab for v in views]), usable=torch.cat([v.usable for v in views]),
+                   b_from_a=SE3.cat([v.b_from_a for v in views]), weight=torch.cat([v.weight for v in views]))
+
+
+@torch.no_grad()
+def scaled_motion(depth: Tensor, camera: Camera, two_view: TwoView, *, steps: int = 8, stride: int = 2) -> SE3:
     """Return the two-view motion with the length [B] that best explains the flow by ``depth`` [B, 1, H, W].
 
-    Robust one-dimensional Gauss-Newton on ``rigid_flow(depth, R, s t) - flow``: weights 1 / (1 + |r|^2)^2, steps clamped
-    to half of s, started from the ratio of flow to the flow of a unit step.
+    Robust one-dimensional Gauss-Newton on ``rigid_flow(depth, R, s t) - flow`` over every ``stride``-th row and column:
+    weights 1 / (1 + |r|^2)^2, steps clamped to half of s, started from the ratio of the flow to that of a short step.
     """
     rotation, direction = two_view.b_from_a.R.to(depth.dtype), two_view.b_from_a.t.to(depth.dtype)
-    use = two_view.usable
-    turned, _ = rigid_flow(depth, camera, SE3(rotation, torch.zeros_like(direction)))
-    wanted = torch.where(use, two_view.flow_ab - turned, torch.zeros_like(turned))
-    small = 1e-3 * torch.where(use, depth, torch.zeros_like(depth)).flatten(1).amax(1).clamp_min(1e-6)
-    unit, _ = rigid_flow(depth, camera, SE3(rotation, small[:, None] * direction))
-    slope = torch.where(use, (unit - turned) / small.view(-1, 1, 1, 1), torch.zeros_like(turned))
-    length = ((wanted.norm(dim=1).flatten(1).sum(1) + 1e-6) / (slope.norm(dim=1).flatten(1).sum(1) + 1e-6))
+    still = SE3(rotation, torch.zeros_like(direction))
+    # A point on the turned ray, and the pixel that it would have without translation: the rest is one dimension.
+    xy, z, in_front = reproject(depth, camera, still)
+    use = _thinned(two_view.usable & in_front, stride)
+    x, y, z = _thinned(xy[..., 0], stride), _thinned(xy[..., 1], stride), _thinned(z[:, 0], stride)
+    ends = pixels_from_flow(two_view.flow_ab)
+    wanted_x, wanted_y = _thinned(ends[..., 0], stride) - x, _thinned(ends[..., 1], stride) - y
+    step_x, step_y, step_z = _pixel_step(camera, direction)
+    # x(s) = (x z + s step_x) / (z + s step_z), so that x(s) - x = s (step_x - x step_z) / (z + s step_z).
+    across_x, across_y = step_x - x * step_z, step_y - y * step_z
+    use = use.reshape(x.shape)
+    across, wanted = (torch.where(use, (u * u + v * v).sqrt(), torch.zeros_like(u)) for u, v in (
+        (across_x / z, across_y / z), (wanted_x, wanted_y)))
+    length = ((wanted.flatten(1).sum(1) + 1e-9) / (across.flatten(1).sum(1) + 1e-9)).view(-1, 1, 1)
     for _ in range(steps):
-        flow, in_front = rigid_flow(depth, camera, SE3(rotation, length[:, None] * direction))
-        ahead, _ = rigid_flow(depth, camera, SE3(rotation, (1.01 * length)[:, None] * direction))
-        good = use & in_front
-        residual = torch.where(good, two_view.flow_ab - flow, torch.zeros_like(flow))
-        slope = torch.where(good, (ahead - flow) / (0.01 * length).view(-1, 1, 1, 1), torch.zeros_like(flow))
-        weight = 1 / (1 + residual.square().sum(1, keepdim=True)).square()
-        step = (weight * slope * residual).flatten(1).sum(1) / ((weight * slope * slope).flatten(1).sum(1) + 1e-12)
-        length = length + torch.minimum(torch.maximum(step, -length / 2), length / 2)
-    return SE3(rotation, length[:, None] * direction)
+        reach = z + length * step_z
+        good = use & (reach > NEAREST)
+        inverse = torch.where(good, 1 / reach, torch.zeros_like(z))
+        residual_x, residual_y = wanted_x - length * across_x * inverse, wanted_y - length * across_y * inverse
+        slope = z * inverse * inverse
+        slope_x, slope_y = across_x * slope, across_y * slope
+        weight = torch.where(good, 1 / (1 + residual_x.square() + residual_y.square()).square(), torch.zeros_like(z))
+        change = (torch.where(good, weight * (slope_x * residual_x + slope_y * residual_y), weight).flatten(1).sum(1)
+                  / (weight * (slope_x.square() + slope_y.square())).flatten(1).sum(1).clamp_min(1e-12)).view(-1, 1, 1)
+        length = length + torch.minimum(torch.maximum(change, -length / 2), length / 2)
+    return SE3(rotation, length.view(-1, 1) * direction)
+
+
+def _thinned(value: Tensor, stride: int) -> Tensor:
+    """Return every ``stride``-th row and column; all of a map too small for that."""
+    return value if min(value.shape[-2:]) < 4 * stride else value[..., ::stride, ::stride]
+
+
+def _pixel_step(camera: Camera, direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``K t`` [B, 1, 1] of unit translations [B, 3]."""
+    fx, fy, cx, cy = (v.to(direction.dtype).view(-1, 1, 1) for v in (camera.fx, camera.fy, camera.cx, camera.cy))
+    tx, ty, tz = (v.view(-1, 1, 1) for v in direction.unbind(-1))
+    return fx * tx + cx * tz, fy * ty + cy * tz, tz
 
 
 def log_mean(depth: Tensor, use: Tensor) -> Tensor:
@@ -107,8 +135,13 @@ def flow_term(depth: Tensor, camera: Camera, b_from_a: SE3, two_view: TwoView) -
     flow, in_front = rigid_flow(depth, camera, b_from_a)
     use = two_view.usable & in_front & (two_view.weight > 0).view(-1, 1, 1, 1)
     residual = torch.where(use, flow - two_view.flow_ab, torch.ones_like(flow))
-    relative = (residual.square().sum(1, keepdim=True) + 1e-6).sqrt() / (1 + 0.3 * two_view.flow_ab.norm(dim=1, keepdim=True))
-    return masked_mean(relative.clamp_max(2.0), use)
+    size = 1 + 0.3 * _length(torch.where(use, two_view.flow_ab, torch.ones_like(flow)))
+    return masked_mean((_length(residual) / size).clamp_max(2.0), use)
+
+
+def _length(flow: Tensor) -> Tensor:
+    """Return |flow| [B, 1, H, W], smooth at zero; by planes, which is many times faster than a norm over two channels."""
+    return (flow[:, :1].square() + flow[:, 1:].square() + 1e-6).sqrt()
 
 
 def motion_term(b_from_a: SE3, target: SE3, two_view: TwoView, *, focal_px: Tensor) -> Tensor:
