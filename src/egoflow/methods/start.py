@@ -44,7 +44,8 @@ class StartSchedule:
         return min(progress / self.ramp, 1.0) if self.ramp > 0 else 1.0
 
 
-def with_start(terms: LossTerms, clip: Clip, prediction: Prediction, progress: float, schedule: StartSchedule) -> LossTerms:
+def with_start(terms: LossTerms, clip: Clip, prediction: Prediction, progress: float,
+               schedule: StartSchedule) -> LossTerms:
     """Return the method's terms, ramped, beside the fading start terms."""
     own, guidance = schedule.own(progress), schedule.guidance(progress)
     result = LossTerms({name: (weight * own, value) for name, (weight, value) in terms.items()})
@@ -83,7 +84,8 @@ def scaled_motion(depth: Tensor, camera: Camera, two_view: TwoView, *, steps: in
     still = SE3(rotation, torch.zeros_like(direction))
     # A point on the turned ray, and the pixel that it would have without translation: the rest is one dimension.
     xy, z, in_front = reproject(depth, camera, still)
-    use = _thinned(two_view.usable & in_front, stride)
+    # A degenerate pair has no direction, and its flow is not read.
+    use = _thinned(two_view.usable & in_front & (two_view.weight > 0).view(-1, 1, 1, 1), stride)
     x, y, z = _thinned(xy[..., 0], stride), _thinned(xy[..., 1], stride), _thinned(z[:, 0], stride)
     ends = pixels_from_flow(two_view.flow_ab)
     wanted_x, wanted_y = _thinned(ends[..., 0], stride) - x, _thinned(ends[..., 1], stride) - y
@@ -123,8 +125,8 @@ def _pixel_step(camera: Camera, direction: Tensor) -> tuple[Tensor, Tensor, Tens
 def log_mean(depth: Tensor, use: Tensor) -> Tensor:
     """Return the geometric mean [B] of depth over used pixels.
 
-    Dividing by it makes the flow term blind to the scale of depth. With the solved length held fixed the term would else
-    pull depth away from where the length was solved, the next solution would follow, and scale would run off.
+    Dividing by it makes the flow term blind to the scale of depth. With the solved length held fixed the term would
+    else pull depth away from where the length was solved, the next solution would follow, and scale would run off.
     """
     logs = torch.where(use, depth.log(), torch.zeros_like(depth))
     return (logs.flatten(1).sum(1) / use.flatten(1).sum(1).clamp_min(1)).exp()
@@ -140,7 +142,7 @@ def flow_term(depth: Tensor, camera: Camera, b_from_a: SE3, two_view: TwoView) -
 
 
 def _length(flow: Tensor) -> Tensor:
-    """Return |flow| [B, 1, H, W], smooth at zero; by planes, which is many times faster than a norm over two channels."""
+    """Return |flow| [B, 1, H, W], smooth at zero; by planes: many times faster than a norm over two channels."""
     return (flow[:, :1].square() + flow[:, 1:].square() + 1e-6).sqrt()
 
 
@@ -151,7 +153,8 @@ def motion_term(b_from_a: SE3, target: SE3, two_view: TwoView, *, focal_px: Tens
     the target's length; a degenerate pair teaches its rotation alone.
     """
     target = target.detach()
-    turn = rotation_log(b_from_a.R @ target.R.mT).norm(dim=-1) * focal_px
+    # The product of SE3 keeps full precision under autocast; a bare one would be wrong by a tenth of a degree.
+    turn = rotation_log((b_from_a @ target.inverse()).R).norm(dim=-1) * focal_px
     length = target.t.norm(dim=-1).clamp_min(1e-6)
     shift = (b_from_a.t - target.t).norm(dim=-1) / length
     has_direction = two_view.weight > 0

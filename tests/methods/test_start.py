@@ -1,0 +1,329 @@
+"""The two-view start: lengths, its terms at and away from the truth, degenerate pairs, and what it must not touch."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+
+from egoflow.geometry.flow import rigid_flow
+from egoflow.geometry.se3 import SE3, rotation_angle
+from egoflow.methods.base import Method
+from egoflow.methods.start import StartSchedule, flow_term, motion_term, scaled_motion, with_start
+from egoflow.registry import load_preset
+from egoflow.types import Clip, LossTerms, Prediction, TwoView
+from egoflow.worlds.base import load_world
+from egoflow.worlds.truth import PairTruth
+
+HEIGHT, WIDTH = 48, 144
+STEPS = [(0, 1), (4, 5), (8, 10)]
+
+
+@cache
+def truth_of(a: int, b: int) -> PairTruth:
+    return load_world("drive", seed=3, frames=12, height=HEIGHT, width=WIDTH, movers=0, samples=1).pair_truth(a, b)
+
+
+def batched(motion: SE3) -> SE3:
+    return SE3(motion.R.reshape(-1, 3, 3), motion.t.reshape(-1, 3)).to(torch.float32)
+
+
+def joined(make: Callable[[PairTruth], Tensor]) -> Tensor:
+    return torch.cat([make(truth_of(*step)) for step in STEPS])
+
+
+@cache
+def world_batch() -> tuple[Tensor, TwoView, SE3]:
+    """Return the depth [3, 1, H, W] of three steps (the sky at 100 m), their two-view geometry and true motion."""
+    motion = SE3.cat([batched(truth_of(*step).b_from_a) for step in STEPS])
+    depth = joined(lambda t: t.depth_a).clamp_max(100.0)
+    usable = joined(lambda t: t.visible_ab & t.valid_depth_a & (t.depth_a < 100))
+    unit = motion.scaled(1 / motion.t.norm(dim=-1))
+    flow = joined(lambda t: t.flow_ab)
+    return depth, TwoView(flow_ab=flow, usable=usable, b_from_a=unit, weight=torch.ones(3)), motion
+
+
+def camera():
+    return truth_of(0, 1).camera.repeated(3)
+
+
+def world_clip(view: TwoView) -> Clip:
+    """Return a clip of grey images; the start never looks at them."""
+    count = view.weight.shape[0]
+    return Clip(images=torch.full((count, 2, 3, HEIGHT, WIDTH), 0.5), camera=camera()[:count],
+                time_s=torch.zeros(count, 2), target=0, start={(0, 1): view})
+
+
+def started(depth: Tensor, view: TwoView, motion: SE3 | None = None, *, progress: float = 0.0) -> LossTerms:
+    """Return the terms of the start for a prediction of ``depth`` and ``motion``."""
+    prediction = Prediction(inv_depth={0: [1 / depth]}, motion={} if motion is None else {(0, 1): motion})
+    return with_start(LossTerms(), world_clip(view), prediction, progress, StartSchedule())
+
+
+def bent(depth: Tensor) -> Tensor:
+    """Return depth that is wrong in shape, not in scale: 30 % too far at the left, too near at the right."""
+    return depth * torch.exp(torch.linspace(0.3, -0.3, WIDTH))
+
+
+# The length of the translation.
+
+def test_length_is_that_of_the_true_motion() -> None:
+    depth, view, motion = world_batch()
+    found = scaled_motion(depth, camera(), view)
+    assert torch.equal(found.R, view.b_from_a.R)
+    ratio = found.t.norm(dim=-1) / motion.t.norm(dim=-1)
+    assert (ratio - 1).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("factor", [1e-3, 0.1, 3.0, 100.0])
+def test_length_follows_the_scale_of_depth_and_the_terms_do_not(factor: float) -> None:
+    depth, view, _ = world_batch()
+    length, scaled = (scaled_motion(d, camera(), view).t.norm(dim=-1) for d in (depth, factor * depth))
+    torch.testing.assert_close(scaled, factor * length, rtol=1e-3, atol=0)
+    wrong = bent(depth)
+    one, other = (started(d, view)["loss/start_flow"][1] for d in (wrong, factor * wrong))
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=0)
+
+
+def test_length_withstands_outliers() -> None:
+    depth, view, motion = world_batch()
+    wrong = torch.rand(depth.shape) < 0.2
+    flow = torch.where(wrong, view.flow_ab + 20 * torch.randn_like(view.flow_ab), view.flow_ab)
+    found = scaled_motion(depth, camera(), replace(view, flow_ab=flow))
+    assert (found.t.norm(dim=-1) / motion.t.norm(dim=-1) - 1).abs().max() < 0.02
+
+
+# The flow term.
+
+def test_flow_term_is_least_at_the_true_depth() -> None:
+    depth, view, motion = world_batch()
+    at_truth = flow_term(depth, camera(), motion, view)
+    assert at_truth < 2e-3
+    for wrong in (bent(depth), depth * 1.1, depth * 0.9, depth.mean((1, 2, 3), keepdim=True).expand_as(depth)):
+        assert flow_term(wrong, camera(), motion, view) > 10 * at_truth
+
+
+def test_flow_term_pulls_each_pixel_towards_its_depth() -> None:
+    depth, view, motion = world_batch()
+    log_depth = bent(depth).log().requires_grad_()
+    flow_term(log_depth.exp(), camera(), motion, view).backward()
+    gradient = log_depth.grad
+    assert gradient is not None
+    error = (bent(depth) / depth).log()
+    # Beyond the clamp at 2 and where there is nearly no parallax no gradient is expected.
+    use = view.usable & (gradient.abs() > 1e-3 * gradient.abs().max()) & (error.abs() > 0.1)
+    assert use.sum() > 2000
+    assert (gradient * error > 0)[use].float().mean() > 0.99
+
+
+def test_flow_term_is_blind_to_scale() -> None:
+    """The gradient along a common factor is 0; with the solved length held fixed the scale of depth would run off."""
+    depth, view, _ = world_batch()
+    scale = torch.zeros(3, 1, 1, 1, requires_grad=True)
+    tilt = torch.zeros(3, 1, 1, 1, requires_grad=True)
+    ramp = torch.linspace(0.3, -0.3, WIDTH)
+    started(bent(depth) * (scale + tilt * ramp).exp(), view)["loss/start_flow"][1].backward()
+    assert scale.grad is not None
+    assert tilt.grad is not None
+    assert tilt.grad.min() > 0
+    assert scale.grad.abs().max() < 1e-3 * tilt.grad.max()
+
+
+def test_coarse_levels_count_as_the_fine_one() -> None:
+    depth, view, _ = world_batch()
+    fine = 1 / depth
+    coarse = torch.nn.functional.avg_pool2d(fine, 2)
+    clip, schedule = world_clip(view), StartSchedule()
+    terms = [with_start(LossTerms(), clip, Prediction(inv_depth={0: levels}), 0, schedule)["loss/start_flow"][1]
+             for levels in ([fine], [fine, fine], [fine, coarse])]
+    torch.testing.assert_close(terms[0], terms[1])
+    assert terms[1] < terms[2] < 0.2
+
+
+# The motion term.
+
+def test_motion_term_is_zero_at_the_target_and_its_gradient_leads_there() -> None:
+    depth, view, _ = world_batch()
+    target = scaled_motion(depth, camera(), view)
+    focal = camera().fx
+    assert motion_term(target, target, view, focal_px=focal) < 1e-3
+    for axis in range(6):
+        away = torch.zeros(3, 6)
+        away[:, axis] = 0.02
+        away.requires_grad_()
+        loss = motion_term(SE3.exp(away) @ target, target, view, focal_px=focal)
+        loss.backward()
+        assert away.grad is not None
+        assert loss > 1e-2
+        assert (away.grad[:, axis] > 0).all()
+
+
+def test_motion_term_counts_pixels_and_shares_of_the_length() -> None:
+    _, view, motion = world_batch()
+    focal = camera().fx
+    turn = SE3.exp(torch.tensor([0.0, 0, 0, 0, 0.01, 0]).expand(3, 6))
+    turned = SE3(turn.R @ motion.R, motion.t)
+    torch.testing.assert_close(motion_term(turned, motion, view, focal_px=focal), 0.01 * focal[0], rtol=1e-3, atol=0)
+    torch.testing.assert_close(motion_term(motion.scaled(1.25), motion, view, focal_px=focal), torch.tensor(0.25),
+                               rtol=1e-3, atol=1e-3)
+    # Backwards is twice the length away.
+    torch.testing.assert_close(motion_term(motion.scaled(-1.0), motion, view, focal_px=focal), torch.tensor(2.0),
+                               rtol=1e-3, atol=1e-3)
+
+
+def test_motion_term_does_not_train_depth() -> None:
+    depth, view, motion = world_batch()
+    inv_depth = (1 / bent(depth)).requires_grad_()
+    predicted = motion.scaled(1.5)
+    prediction = Prediction(inv_depth={0: [inv_depth]}, motion={(0, 1): SE3(predicted.R, predicted.t.requires_grad_())})
+    with_start(LossTerms(), world_clip(view), prediction, 0.0, StartSchedule())["loss/start_motion"][1].backward()
+    assert inv_depth.grad is None
+    assert predicted.t.grad is not None
+
+
+def test_motion_term_keeps_its_precision_under_autocast() -> None:
+    """In bfloat16 the product of two rotations is wrong by a tenth of a degree: as much as the start itself."""
+    depth, view, motion = world_batch()
+    predicted = SE3.exp(torch.full((3, 6), 0.02)) @ motion
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = started(depth, view, predicted)
+    exact = started(depth, view, predicted)
+    for name, (_, value) in exact.items():
+        torch.testing.assert_close(terms[name][1], value, rtol=1e-5, atol=0)
+
+
+# Degenerate pairs and unusable pixels.
+
+def gradients(depth: Tensor, view: TwoView, motion: SE3) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the value of the start and its gradients with respect to depth, rotation and translation."""
+    leaves = [v.detach().clone().requires_grad_() for v in (depth, motion.R, motion.t)]
+    total = started(leaves[0], view, SE3(leaves[1], leaves[2])).total
+    return (total.detach(), *torch.autograd.grad(total, leaves))
+
+
+def test_nan_where_flow_is_not_usable_changes_nothing() -> None:
+    depth, view, motion = world_batch()
+    poisoned = replace(view, flow_ab=view.flow_ab.masked_fill(~view.usable, float("nan")))
+    assert torch.isnan(poisoned.flow_ab).any()
+    predicted = SE3.exp(torch.full((3, 6), 0.02)) @ motion
+    clean, poor = (gradients(bent(depth), v, predicted) for v in (view, poisoned))
+    assert all(torch.equal(a, b) for a, b in zip(clean, poor, strict=True))
+
+
+@pytest.mark.parametrize("flow", [0.0, 3.0, float("nan")])
+def test_a_degenerate_pair_teaches_its_rotation_alone(flow: float) -> None:
+    depth, view, motion = world_batch()
+    unknown = SE3(view.b_from_a.R, torch.zeros(3, 3))
+    degenerate = replace(view, b_from_a=unknown, weight=torch.zeros(3), flow_ab=torch.full_like(view.flow_ab, flow))
+    predicted = SE3.exp(torch.full((3, 6), 0.02)) @ motion
+    total, by_depth, by_rotation, by_translation = gradients(bent(depth), degenerate, predicted)
+    turn = rotation_angle(predicted.R @ motion.R.mT).mean() * camera().fx[0]
+    torch.testing.assert_close(total, turn, rtol=1e-3, atol=0)
+    assert torch.isfinite(by_rotation).all()
+    assert by_rotation.any()
+    assert not by_depth.any()
+    assert not by_translation.any()
+
+
+def test_a_degenerate_pair_leaves_the_others_alone() -> None:
+    depth, view, motion = world_batch()
+    flow, t = view.flow_ab.clone(), view.b_from_a.t.clone()
+    flow[1], t[1] = float("nan"), 0
+    mixed = replace(view, flow_ab=flow, b_from_a=SE3(view.b_from_a.R, t), weight=torch.tensor([1.0, 0.0, 1.0]))
+    predicted = SE3.exp(torch.full((3, 6), 0.02)) @ motion
+    clean, poor = gradients(bent(depth), view, predicted), gradients(bent(depth), mixed, predicted)
+    for kind in (1, 2, 3):
+        assert torch.equal(clean[kind][[0, 2]], poor[kind][[0, 2]])
+        assert torch.isfinite(poor[kind]).all()
+
+
+def test_a_pair_without_usable_pixels_is_finite() -> None:
+    depth, view, motion = world_batch()
+    empty = replace(view, usable=torch.zeros_like(view.usable), flow_ab=torch.full_like(view.flow_ab, float("nan")))
+    total, by_depth, *rest = gradients(depth, empty, motion)
+    assert all(torch.isfinite(v).all() for v in (total, *rest))
+    assert not by_depth.any()
+
+
+def test_the_start_of_a_batch_is_the_mean_of_its_samples() -> None:
+    depth, view, motion = world_batch()
+    whole = started(bent(depth), view, motion)
+    single = []
+    for i in range(3):
+        part = slice(i, i + 1)
+        prediction = Prediction(inv_depth={0: [1 / bent(depth)[part]]}, motion={(0, 1): motion[part]})
+        single.append(with_start(LossTerms(), world_clip(view)[part], prediction, 0.0, StartSchedule()))
+    for name, (_, value) in whole.items():
+        torch.testing.assert_close(value, torch.stack([s[name][1] for s in single]).mean(), rtol=1e-5, atol=1e-6)
+
+
+# The schedule, and the method's own terms.
+
+@pytest.mark.parametrize(("progress", "guidance", "own"), [
+    (0.0, 1.0, 0.0), (0.15, 1.0, 0.5), (0.3, 1.0, 1.0), (0.4, 1.0, 1.0), (0.55, 0.825, 1.0), (0.7, 0.65, 1.0),
+    (1.0, 0.3, 1.0)])
+def test_schedule(progress: float, guidance: float, own: float) -> None:
+    schedule = StartSchedule(ramp=0.3, hold=0.4, end=1.0, rest=0.3)
+    assert schedule.guidance(progress) == pytest.approx(guidance)
+    assert schedule.own(progress) == pytest.approx(own)
+
+
+def test_schedule_without_ramp_or_fade() -> None:
+    schedule = StartSchedule(ramp=0.0, hold=1.0, end=1.0)
+    assert schedule.own(0.0) == 1
+    assert schedule.guidance(0.999) == 1
+    # A sudden end is no division by zero.
+    assert StartSchedule(hold=0.5, end=0.5, rest=0.0).guidance(0.6) == 0
+
+
+def test_own_terms_ramp_and_keep_their_values() -> None:
+    depth, view, motion = world_batch()
+    own = LossTerms({"loss/photometric": (2.0, torch.tensor(5.0))})
+    prediction = Prediction(inv_depth={0: [1 / depth]}, motion={(0, 1): motion})
+    schedule = StartSchedule(flow=3.0, motion=0.5, ramp=0.4, hold=0.5, end=1.0, rest=0.2)
+    terms = with_start(own, world_clip(view), prediction, 0.2, schedule)
+    assert terms["loss/photometric"] == (1.0, own["loss/photometric"][1])
+    assert terms["loss/start_flow"][0] == 3.0
+    assert terms["loss/start_motion"][0] == 0.5
+    late = with_start(own, world_clip(view), prediction, 1.0, schedule)
+    assert late["loss/photometric"] == (2.0, own["loss/photometric"][1])
+    assert late["loss/start_flow"][0] == pytest.approx(0.6)
+    assert own["loss/photometric"][0] == 2.0
+
+
+def method_and_clip() -> tuple[Method, Clip]:
+    entry, run = load_preset("sfmlearner:tiny")
+    _, view, _ = world_batch()
+    images = torch.rand(3, 3, 3, HEIGHT, WIDTH)
+    return entry.method_type(run.config), Clip(images=images, camera=camera(), time_s=torch.zeros(3, 3), target=1,
+                                               start={(1, 0): view, (1, 2): view})
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5])
+def test_without_a_start_the_terms_are_the_methods_own(progress: float) -> None:
+    method, clip = method_and_clip()
+    bare = replace(clip, start={})
+    terms, prediction = method(bare, progress)
+    own = method.losses(bare, prediction, progress)
+    assert {k: (w, v.item()) for k, (w, v) in terms.items()} == {k: (w, v.item()) for k, (w, v) in own.items()}
+    assert all(weight > 0 for weight, _ in terms.values())
+
+
+def test_with_a_start_the_networks_learn_from_it_alone_at_first() -> None:
+    method, clip = method_and_clip()
+    terms, _ = method(clip, 0.0)
+    assert {name for name, (weight, _) in terms.items() if weight > 0} == {"loss/start_flow", "loss/start_motion"}
+    terms.total.backward()
+    for name, parameter in method.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_the_flow_of_the_solved_motion_is_the_flow() -> None:
+    """The whole chain against the caster: true depth, solved length, rendered flow."""
+    depth, view, _ = world_batch()
+    flow, _ = rigid_flow(depth, camera(), scaled_motion(depth, camera(), view))
+    error = (flow - view.flow_ab).norm(dim=1, keepdim=True)[view.usable]
+    assert error.max() < 2e-2
