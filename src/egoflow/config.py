@@ -5,7 +5,7 @@ import difflib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import pydantic
 import yaml
@@ -13,6 +13,9 @@ import yaml
 from egoflow.errors import ConfigError
 
 STRICT = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+Count = Annotated[int, pydantic.Field(ge=1)]
+Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, pydantic.Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +42,14 @@ class DataConfig:
     """``camera.json``, ``fx,fy,cx,cy`` or ``fov=70``, for sources that bring no intrinsics."""
     frames: str | None = None
     """Python slice of the readable frames, e.g. ``0:200``."""
-    height: int = 128
-    width: int = 416
-    gap: int = 1
+    height: Count = 128
+    width: Count = 416
+    gap: Count = 1
     """Distance in frames between neighbours of a clip."""
-    stride: int = 1
+    stride: Count = 1
     """Distance in frames between the starts of clips."""
+    validation: Share = 0.0
+    """Share of every source's frames that is held out, to choose best.safetensors by the loss on them; 0: none."""
     on_broken: Literal["skip", "refuse"] = "skip"
     augment: Augment = field(default_factory=Augment)
 
@@ -54,12 +59,12 @@ class OptimConfig:
     """The optimiser and its schedule."""
 
     __pydantic_config__ = STRICT
-    lr: float = 2e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.0
-    batch_size: int = 4
+    lr: Positive = 2e-4
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    weight_decay: Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)] = 0.0
+    batch_size: Count = 4
     """Clips a step, over all processes."""
-    clip_norm: float | None = 10.0
+    clip_norm: Positive | None = 10.0
     """Largest gradient norm; None switches clipping off."""
     schedule: Literal["constant", "one_cycle"] = "constant"
 
@@ -69,16 +74,16 @@ class LoopConfig:
     """Length, precision and book-keeping of the training loop."""
 
     __pydantic_config__ = STRICT
-    steps: int = 150_000
-    minutes: float | None = None
+    steps: Count = 150_000
+    minutes: Positive | None = None
     """Stop, saved, after this time; the schedule still counts steps."""
-    seed: int = 0
+    seed: Annotated[int, pydantic.Field(ge=0)] = 0
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     channels_last: bool = True
-    workers: int = 0
-    log_every: int = 10
-    save_every: int = 500
+    workers: Annotated[int, pydantic.Field(ge=0)] = 0
+    log_every: Count = 10
+    save_every: Count = 500
     keep_best: bool = True
     watchdog: bool = True
 
@@ -132,7 +137,8 @@ def _replaced(node: Any, path: list[str], text: str, setting: str) -> Any:
         raise ConfigError(f"--set {setting}: {path[0]} is a group; set one of "
                           f"{', '.join(f.name for f in dataclasses.fields(current))}")
     try:
-        value = pydantic.TypeAdapter(get_type_hints(type(node))[path[0]]).validate_python(yaml.safe_load(text))
+        kind = get_type_hints(type(node), include_extras=True)[path[0]]
+        value = pydantic.TypeAdapter(kind).validate_python(yaml.safe_load(text))
     except (pydantic.ValidationError, yaml.YAMLError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else "not YAML"
         raise ConfigError(f"--set {setting}: {reason}") from None

@@ -4,6 +4,8 @@ On a terminal progress is a bar with rate and time left; elsewhere it is a plain
 file stays readable. Results go to standard output alone: they can be piped while progress is shown.
 """
 
+import os
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -29,6 +31,11 @@ def note(text: str) -> None:
     """Write one line that is no result (a warning, where files went) to standard error."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def command_line(*words: object) -> str:
+    """Return an egoflow command as the user can type it here: "egoflow predict runs/clip 'my clip.mp4'"."""
+    return f"{os.environ.get('EGOFLOW_COMMAND', 'egoflow')} {shlex.join(map(str, words))}"
 
 
 def duration(seconds: float) -> str:

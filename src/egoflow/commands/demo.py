@@ -1,6 +1,10 @@
 """``egoflow demo``: the whole way in minutes, on footage that egoflow renders itself."""
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAME = "demo"
 HELP = "render, train, predict and evaluate a small example in minutes"
@@ -8,71 +12,81 @@ EXAMPLE = "egoflow demo --out demo/"
 
 SIZE = "96x288"
 FRAMES = 120
+ROWS = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    from egoflow.commands.render import image_size
+
     parser.add_argument("--out", default="demo", metavar="DIR", help="folder to write; must not exist")
     parser.add_argument("--seed", type=int, default=3, help="of the world and of training")
     parser.add_argument("--steps", type=int, default=300, help="training steps")
     parser.add_argument("--frames", type=int, default=FRAMES, help="frames of the drive")
+    parser.add_argument("--size", type=image_size, default=SIZE, metavar="HxW", help="of the drive's images")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the commands that a user would type on a clip, print the tables, write the pictures."""
     from pathlib import Path
 
-    from egoflow.commands import evaluate, predict, render, train
     from egoflow.console import say
-    from egoflow.data.files import new_folder
+    from egoflow.errors import ConfigError, DataError
 
-    with new_folder(Path(args.out)) as folder:
-        drive, trained, out = folder / "drive", folder / "run", folder / "prediction"
-        _command(render, "drive", "--out", drive, "--frames", args.frames, "--size", SIZE, "--seed", args.seed)
-        _command(train, "sfmlearner:tiny", "--data", drive, "--out", trained, "--set", f"loop.steps={args.steps}",
-                 f"loop.seed={args.seed}")
-        _command(predict, trained, drive, "--out", out)
-        _command(evaluate, "depth", "--prediction", out, "--truth", drive / "depth", "--crop", "none")
-        _command(evaluate, "odometry", "--prediction", out, "--truth", out / "truth_kitti.txt", "--align", "sim3")
-        _pictures(drive, out, folder)
-    say(f"wrote {args.out}: depth.png, path.png, drive/, run/, prediction/ (with inv_depth.mp4)")
+    if args.frames < 3 or args.steps < 1:
+        raise ConfigError(f"at least 3 frames and 1 step are needed, got --frames {args.frames} --steps {args.steps}")
+    folder = Path(args.out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder}: exists already; give another --out, or remove it first")
+    # Every command writes its own folder whole or not at all, under the name that is shown.
+    drive, trained, out = folder / "drive", folder / "run", folder / "prediction"
+    _command("render", "drive", "--out", drive, "--frames", args.frames, "--size", "x".join(map(str, args.size)),
+             "--seed", args.seed)
+    _command("train", "sfmlearner:tiny", "--data", drive, "--out", trained, "--set", f"loop.steps={args.steps}",
+             f"loop.seed={args.seed}")
+    _command("predict", trained, drive, "--out", out)
+    _command("evaluate", "depth", "--prediction", out, "--truth", drive, "--crop", "none")
+    if args.frames >= 5:
+        _command("evaluate", "odometry", "--prediction", out, "--truth", drive, "--align", "sim3")
+    _pictures(drive, out, folder)
+    say(f"\nwrote {folder / 'depth.png'} and {folder / 'path.png'}; look at {out / 'inv_depth.mp4'} too")
     return 0
 
 
-def _command(module: object, *words: object) -> None:
+def _command(name: str, *words: object) -> None:
     """Show a command as a user would type it, and run it."""
-    from egoflow.console import say
+    from importlib import import_module
 
-    say(f"\n$ egoflow {module.NAME} {' '.join(map(str, words))}")  # type: ignore[attr-defined]
+    from egoflow.console import command_line, say
+
+    say(f"\n$ {command_line(name, *words)}")
+    module = import_module(f"egoflow.commands.{name}")
     parser = argparse.ArgumentParser()
-    module.add_arguments(parser)  # type: ignore[attr-defined]
-    module.run(parser.parse_args([str(w) for w in words]))  # type: ignore[attr-defined]
+    module.add_arguments(parser)
+    module.run(parser.parse_args([str(word) for word in words]))
 
 
-def _pictures(drive: "object", out: "object", folder: "object") -> None:
+def _pictures(drive: "Path", out: "Path", folder: "Path") -> None:
     """Write depth.png (image, prediction, truth of four frames) and path.png (the paths from above)."""
-    from pathlib import Path
-
     import numpy as np
 
-    from egoflow.data.formats import read_depth_png, read_image, write_image
+    from egoflow.data.formats import read_image, write_image
     from egoflow.data.trajectories import read_trajectory
     from egoflow.evaluation.alignment import fit
-    from egoflow.inference.writer import PNG_UNITS
+    from egoflow.evaluation.inputs import common_stems, depth_folder
     from egoflow.report.figures import depth_figure, path_figure
 
-    drive_path, out_path = Path(str(drive)), Path(str(out))
-    names = sorted(p.stem for p in (out_path / "depth").glob("*.png"))
+    predicted, true = depth_folder(out), depth_folder(drive)
+    names = common_stems(predicted, true)
     rows = []
-    for name in [names[i] for i in np.linspace(0, len(names) - 1, 4).astype(int)]:
-        truth, known = read_depth_png(drive_path / "depth" / f"{name}.png")
-        predicted, valid = read_depth_png(out_path / "depth" / f"{name}.png", PNG_UNITS)
-        rows.append((read_image(drive_path / "image" / f"{name}.png"), np.where(valid, predicted, np.inf),
-                     np.where(known, truth, np.nan)))
-    write_image(Path(str(folder)) / "depth.png", depth_figure(rows))
-    truth = read_trajectory(out_path / "truth_kitti.txt", format="kitti").world_from_cam
-    paths = {"truth (metres)": truth.t.numpy()}
-    for label, name in (("egoflow", "trajectory"), ("two-view chain, unit speed", "two_view")):
-        path = read_trajectory(out_path / f"{name}_kitti.txt", format="kitti").world_from_cam
+    for name in dict.fromkeys(names[i] for i in np.linspace(0, len(names) - 1, ROWS).astype(int)):
+        (depth, valid), (truth, known) = predicted.read(name), true.read(name)
+        image = read_image(drive / "image" / f"{name}.png")
+        rows.append((image, np.where(valid, depth, np.inf), np.where(known, truth, np.nan)))
+    write_image(folder / "depth.png", depth_figure(rows))
+    truth = read_trajectory(out / "truth_kitti.txt", format="kitti").world_from_cam
+    paths = {"truth": truth.t.numpy()}
+    for label, name in (("sfmlearner:tiny", "trajectory"), ("two-view chain at one speed", "two_view")):
+        path = read_trajectory(out / f"{name}_kitti.txt", format="kitti").world_from_cam
         paths[label] = fit(path, truth, align="sim3").apply(path).t.numpy()
-    write_image(Path(str(folder)) / "path.png", path_figure(paths))
+    write_image(folder / "path.png", path_figure(paths, unit="m"))

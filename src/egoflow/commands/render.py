@@ -18,14 +18,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("world", metavar="WORLD", help="name of a world; 'egoflow worlds' lists them")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write; must not exist")
     parser.add_argument("--frames", type=int, metavar="N", help="number of frames at 10 Hz (default: the world's)")
-    parser.add_argument("--size", type=_size, metavar="HxW", help="image size, e.g. 128x416 (default: the world's)")
+    parser.add_argument("--size", type=image_size, metavar="HxW",
+                        help="image size, e.g. 128x416 (default: the world's)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same world")
     parser.add_argument("--movers", type=int, default=0, metavar="K", help="how many things move by themselves")
     parser.add_argument("--samples", type=int, metavar="N", help="colour samples a pixel (default: the world's)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
 
 
-def _size(text: str) -> tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
     """Return (height, width) of "128x416"."""
     parts = text.lower().split("x")
     if len(parts) != 2 or not all(part.isdecimal() and 8 <= int(part) <= 8192 for part in parts):

@@ -16,6 +16,10 @@ CAMERA_FORMS = "--camera camera.json | fx,fy,cx,cy | fov=70"
 _JSON_FORM = '{"fx": 721.5, "fy": 721.5, "cx": 609.6, "cy": 172.9, "height": 375, "width": 1242}'
 
 
+class UnknownCameraError(DataError):
+    """Footage that brings no intrinsics, and none were given."""
+
+
 def _number(path: str | Path, content: dict[str, object], key: str) -> float:
     """Return ``content[key]`` as a float; DataError that shows the expected form otherwise."""
     value = content.get(key)
@@ -145,7 +149,8 @@ def resolve_camera(camera: Camera | str | None, *, height: int, width: int, name
     ``camera`` is a Camera (resized if it states another size of the same image), a text as in ``parse_camera`` or None.
     """
     if camera is None:
-        raise DataError(f"{name}: its camera is not known; give {CAMERA_FORMS} (a phone's main camera: fov=65)")
+        raise UnknownCameraError(f"{name}: its camera is not known; give {CAMERA_FORMS} (a phone's main camera: "
+                                 "fov=65)")
     if isinstance(camera, str):
         return parse_camera(camera, height=height, width=width)
     return _fitted(name, camera, height=height, width=width)

@@ -5,8 +5,8 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,15 +47,36 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem[:100]}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    with leave_no_trace(path.parent):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            os.replace(temporary, path)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be written: {_reason(error)}") from error
+        finally:
+            # After a success nothing is left under this name.
+            _remove(temporary)
+
+
+@contextmanager
+def leave_no_trace(folder: str | Path, *, unless: Callable[[Exception], bool] = lambda error: False) -> Iterator[None]:
+    """Remove ``folder`` if the block made it and failed; interrupts and errors that ``unless`` accepts leave it there.
+
+    Folders above it go too where the block made them and nothing else lies in them.
+    """
+    folder = Path(folder)
+    # The folder itself first, then those above it: another program may have put something in one meanwhile.
+    made = [] if folder.exists() else [p for p in (folder, *folder.parents) if not p.exists()]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {_reason(error)}") from error
-    finally:
-        # After a success nothing is left under this name.
-        _remove(temporary)
+        yield
+    except Exception as error:
+        if made and not unless(error):
+            shutil.rmtree(made[0], ignore_errors=True)
+            with suppress(OSError):
+                for above in made[1:]:
+                    above.rmdir()
+        raise
 
 
 @contextmanager

@@ -1,25 +1,32 @@
 """Predict a source frame by frame in constant memory."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from egoflow.config import Run
+from egoflow.console import note
+from egoflow.errors import CheckpointError, DataError
 from egoflow.geometry.pixels import resize_image
-from egoflow.geometry.se3 import SE3, chain
+from egoflow.geometry.se3 import SE3
 from egoflow.methods.base import Method
-from egoflow.types import Clip, FrameSource, Prediction, Trajectory
+from egoflow.types import Clip, FrameSource, Prediction, Scale
+
+_NAMED = 3
+"""So many broken frames are named one by one; a truncated video has hundreds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FramePrediction:
     """What a method says of frame ``index``: ``inv_depth`` [h, w] float32 or None, and motions to its neighbours.
 
-    ``next_from_this`` and ``previous_from_this`` (unbatched) are None at the ends of the source, or where the method has
-    no motion.
+    ``next_from_this`` and ``previous_from_this`` (unbatched, float64) lead to the nearest frames that could be read;
+    they are None at the ends of the source, or where the method has no motion.
     """
 
     index: int
@@ -27,79 +34,103 @@ class FramePrediction:
     inv_depth: np.ndarray | None
     next_from_this: SE3 | None
     previous_from_this: SE3 | None
+    scale: Scale = "relative"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Frame:
+    """A frame as it is [H, W, 3], and as a tensor [3, h, w] in [0, 1] at working size."""
+
+    index: int
+    image: np.ndarray
+    tensor: Tensor
+
+
+def predicted_frames(run: Run, source: FrameSource) -> range:
+    """Return the frames of ``source`` that a run predicts: ``run.data.gap`` apart, as it was trained."""
+    return range(0, len(source), run.data.gap)
 
 
 def predict_stream(method: Method, run: Run, source: FrameSource) -> Iterator[FramePrediction]:
-    """Yield the prediction of every frame of ``source`` in order; only the frames of one clip are held.
+    """Yield the prediction of every readable frame of ``source`` in order; only the frames of one clip are held.
 
     Frames are resized to the size that the run was trained at. At the ends the clip repeats the outermost frame; the
-    motions to repeated frames are not used. With ``run.data.gap`` above 1, every gap-th frame is predicted.
+    motions to repeated frames are not used. A frame that cannot be read is named once and passed over: its neighbours
+    then see each other. Raises DataError when there are too few frames, CheckpointError when the weights predict NaN.
     """
+    indices = predicted_frames(run, source)
+    if len(indices) < min(2, method.clip_length):
+        apart = "" if run.data.gap == 1 else f", data.gap={run.data.gap} apart"
+        raise DataError(f"{source.name}: one frame of {len(source)}{apart}; camera motion needs at least 2")
     height, width = run.data.height, run.data.width
     camera = source.camera.resized(height=height, width=width)
     device = next(method.parameters()).device
-    indices = range(0, len(source), run.data.gap)
-    window: dict[int, tuple[np.ndarray, Tensor]] = {}
-    for position in range(len(indices)):
-        wanted = [position + offset - method.target for offset in range(method.clip_length)]
-        clamped = [min(max(w, 0), len(indices) - 1) for w in wanted]
-        window = {p: window[p] if p in window else _read(source, indices[p], height, width) for p in sorted(set(clamped))}
-        images = torch.stack([window[p][1] for p in clamped])[None]
-        clip = Clip(images=images, camera=camera, time_s=_times(source, [indices[p] for p in clamped]),
-                    target=method.target, key=(f"{source.name}/{source.frame_name(indices[position])}",))
+    before, after = method.target, method.clip_length - 1 - method.target
+    for past, frame, coming in _neighbourhoods(_readable(source, indices, run), before=before, after=after):
+        # At the ends the outermost frame stands in for those that are not there.
+        frames = [*[(past or [frame])[0]] * (before - len(past)), *past, frame, *coming,
+                  *[(coming or [frame])[-1]] * (after - len(coming))]
+        clip = Clip(images=torch.stack([f.tensor for f in frames])[None], camera=camera, target=method.target,
+                    time_s=torch.tensor([[float(source.time_s[f.index]) for f in frames]], dtype=torch.float64),
+                    key=(f"{source.name}/{source.frame_name(frame.index)}",))
         with torch.no_grad():
             prediction = method.predict(clip.to(device)).to("cpu")
-        yield _framed(prediction, method.target, wanted, indices, position, window[position][0])
+        yield _framed(prediction, frame, method.target, previous=bool(past), following=bool(coming), key=clip.key[0])
 
 
-def _read(source: FrameSource, index: int, height: int, width: int) -> tuple[np.ndarray, Tensor]:
-    """Return a frame as it is, and as a tensor [3, H, W] in [0, 1] at working size."""
-    image = source.image(index)
-    tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
-    return image, resize_image(tensor, height=height, width=width)[0]
+def _readable(source: FrameSource, indices: range, run: Run) -> Iterator[_Frame]:
+    """Yield the frames that can be read; name those that cannot."""
+    broken: list[str] = []
+    for index in indices:
+        try:
+            image = source.image(index)
+        except DataError as error:
+            broken.append(str(error))
+            if len(broken) <= _NAMED:
+                note(f"skipped: {error}")
+            continue
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+        yield _Frame(index=index, image=image,
+                     tensor=resize_image(tensor, height=run.data.height, width=run.data.width)[0])
+    if len(broken) == len(indices):
+        raise DataError(f"{source.name}: none of its {len(indices)} frames can be read; the first: {broken[0]}")
+    if len(broken) > _NAMED:
+        note(f"skipped: {len(broken) - _NAMED} more of the {len(indices)} frames of {source.name} cannot be read")
 
 
-def _times(source: FrameSource, indices: list[int]) -> Tensor:
-    return torch.tensor([[float(source.time_s[i]) for i in indices]], dtype=torch.float64)
+def _neighbourhoods(frames: Iterator[_Frame], *, before: int, after: int) -> Iterator[
+        tuple[Sequence[_Frame], _Frame, Sequence[_Frame]]]:
+    """Yield every frame with up to ``before`` frames before it and up to ``after`` frames after it."""
+    past: deque[_Frame] = deque(maxlen=before)
+    coming = deque(islice(frames, 1 + after))
+    while coming:
+        frame = coming.popleft()
+        yield past, frame, coming
+        past.append(frame)
+        coming.extend(islice(frames, 1))
 
 
-def _framed(prediction: Prediction, target: int, wanted: list[int], indices: range, position: int,
-            image: np.ndarray) -> FramePrediction:
+def _framed(prediction: Prediction, frame: _Frame, target: int, *, previous: bool, following: bool,
+            key: str) -> FramePrediction:
     """Pick the target's depth and its motions to real neighbours out of a clip's prediction."""
-    def motion(step: int) -> SE3 | None:
-        other = target + step
-        inside = 0 <= other < len(wanted) and 0 <= wanted[other] < len(indices)
-        found = prediction.motion.get((target, other)) if inside else None
-        return None if found is None else found[0].to(torch.float64)
+    def motion(step: int, real: bool) -> SE3 | None:
+        found = prediction.motion.get((target, target + step)) if real else None
+        if found is None:
+            return None
+        _refuse_nan(found.t, key)
+        # By way of the logarithm: float32 rotations are off by 1e-7, which a long chain would add up.
+        return SE3.exp(found[0].to(torch.float64).log())
 
     levels = prediction.inv_depth.get(target)
-    return FramePrediction(index=indices[position], image=image, next_from_this=motion(1), previous_from_this=motion(-1),
+    if levels is not None:
+        _refuse_nan(levels[0], key)
+    return FramePrediction(index=frame.index, image=frame.image, scale=prediction.scale,
+                           next_from_this=motion(1, following), previous_from_this=motion(-1, previous),
                            inv_depth=None if levels is None else levels[0][0, 0].float().numpy())
 
 
-class PathBuilder:
-    """Chain frame-to-frame motions into a trajectory; the first frame is the world.
-
-    Where both directions of a step were predicted (this frame to the next, and the next back to this), their mean on the
-    group is used.
-    """
-
-    def __init__(self) -> None:
-        self._steps: list[SE3] = []
-        self._pending: SE3 | None = None
-
-    def add(self, frame: FramePrediction) -> None:
-        """Take the next frame's motions."""
-        back = frame.previous_from_this
-        if back is not None and self._pending is not None:
-            forward = self._pending.inverse()
-            self._steps.append(forward @ SE3.exp(0.5 * (forward.inverse() @ back).log()))
-        elif back is not None or self._pending is not None:
-            self._steps.append(back if back is not None else self._pending.inverse())  # type: ignore[union-attr]
-        self._pending = frame.next_from_this
-
-    def trajectory(self, time_s: np.ndarray) -> Trajectory | None:
-        """Return the path with its time stamps; None when the method gave no motion."""
-        if not self._steps:
-            return None
-        return Trajectory(world_from_cam=chain(SE3.stack(self._steps)), time_s=torch.from_numpy(np.asarray(time_s, np.float64)))
+def _refuse_nan(value: Tensor, key: str) -> None:
+    """Raise CheckpointError unless every number is finite."""
+    if not bool(torch.isfinite(value).all()):
+        raise CheckpointError(f"the run predicts NaN for {key}: its training diverged; use another checkpoint, or "
+                              f"train again with a lower optim.lr")

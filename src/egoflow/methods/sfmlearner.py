@@ -9,8 +9,9 @@ by default. The preset ``tiny`` is ours: small networks, SSIM beside L1, first-o
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
+import pydantic
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +38,7 @@ Smoothness = Literal["second_order_depth", "second_order_inv_depth", "edge_aware
 class Config:
     """Networks and loss weights of SfMLearner."""
 
-    frames: int = 3
+    frames: Annotated[int, pydantic.Field(ge=2)] = 3
     """Clip length: 3 for depth, 5 for odometry; the middle frame is the target."""
     network: Literal["paper", "tiny"] = "paper"
     batch_norm: bool = False

@@ -1,0 +1,95 @@
+"""From motions between neighbouring frames to a whole trajectory with a row for every frame."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from egoflow.geometry.se3 import SE3, chain
+from egoflow.geometry.two_view import pair_geometry
+from egoflow.inference.stream import FramePrediction
+from egoflow.types import FrameSource, Trajectory
+
+
+class PathBuilder:
+    """Chain a method's frame-to-frame motions; the first frame is the world.
+
+    Where both directions of a step were predicted (this frame to the next, and the next back to this), their mean on
+    the group is used.
+    """
+
+    def __init__(self) -> None:
+        self._frames: list[int] = []
+        self._steps: list[SE3] = []
+        self._pending: SE3 | None = None
+
+    def add(self, frame: FramePrediction) -> None:
+        """Take the next frame's motions."""
+        self._frames.append(frame.index)
+        back = frame.previous_from_this
+        if back is not None and self._pending is not None:
+            forward = self._pending.inverse()
+            self._steps.append(forward @ SE3.exp(0.5 * (forward.inverse() @ back).log()))
+        elif back is not None or self._pending is not None:
+            self._steps.append(back if back is not None else self._pending.inverse())  # type: ignore[union-attr]
+        self._pending = frame.next_from_this
+
+    def trajectory(self, wanted: Sequence[int], time_s: np.ndarray) -> Trajectory | None:
+        """Return the path at the frames ``wanted`` of a source with ``time_s``; None when the method gave no motion."""
+        return chained(self._frames, self._steps, wanted=wanted, time_s=time_s)
+
+
+class TwoViewPath:
+    """The trajectory that classical two-view geometry gives by itself: every frame one unit on, frame by frame.
+
+    A pair without a direction (no motion, no parallax) adds its rotation alone.
+    """
+
+    def __init__(self, source: FrameSource, *, gap: int = 1) -> None:
+        self._source, self._gap = source, gap
+        self._last: np.ndarray | None = None
+        self._frames: list[int] = []
+        self._steps: list[SE3] = []
+
+    def add(self, index: int, image: np.ndarray) -> None:
+        """Take frame ``index``, RGB uint8 [H, W, 3]."""
+        if self._last is not None:
+            forward, _ = pair_geometry(self._last, image, self._source.camera)
+            # Over a frame that could not be read the camera went two units.
+            units = (index - self._frames[-1]) / self._gap
+            next_from_this = SE3(torch.from_numpy(forward.rotation), torch.from_numpy(forward.direction) * units)
+            self._steps.append(next_from_this.to(torch.float64).inverse())
+        self._frames.append(index)
+        self._last = image
+
+    def trajectory(self, wanted: Sequence[int], time_s: np.ndarray) -> Trajectory | None:
+        """Return the path at the frames ``wanted``, or None before the second frame."""
+        return chained(self._frames, self._steps, wanted=wanted, time_s=time_s)
+
+
+def chained(frames: Sequence[int], steps: Sequence[SE3], *, wanted: Sequence[int],
+            time_s: np.ndarray) -> Trajectory | None:
+    """Return the trajectory at the frames ``wanted`` of steps ``this_from_next`` between the frames ``frames``.
+
+    ``time_s`` [N] are the time stamps of the source. A wanted frame that is not among ``frames`` gets a place between
+    its neighbours by time, at the ends that of the nearest frame. None unless every step is there.
+    """
+    if not steps or len(steps) != len(frames) - 1:
+        return None
+    path = chain(SE3.stack(list(steps)))
+    rows = [_between(frames, path, index, time_s) for index in wanted]
+    stamps = torch.from_numpy(np.asarray(time_s, np.float64)[list(wanted)])
+    return Trajectory(world_from_cam=SE3.stack(rows), time_s=stamps)
+
+
+def _between(frames: Sequence[int], path: SE3, index: int, time_s: np.ndarray) -> SE3:
+    """Return the camera at frame ``index``: as chained, or interpolated on the group between its neighbours."""
+    after = bisect_left(frames, index)
+    if after == len(frames):
+        return path[-1]
+    if after == 0 or frames[after] == index:
+        return path[after]
+    begin, end = float(time_s[frames[after - 1]]), float(time_s[frames[after]])
+    step = path[after - 1].inverse() @ path[after]
+    return path[after - 1] @ SE3.exp((float(time_s[index]) - begin) / (end - begin) * step.log())
