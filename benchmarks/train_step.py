@@ -22,6 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 from egoflow.console import say
 from egoflow.geometry.camera import Camera
 from egoflow.registry import load_preset
+from egoflow.training.layout import lay_out
 from egoflow.training.optim import make_optimizer
 from egoflow.types import Clip, LossTerms
 
@@ -126,7 +127,7 @@ def main() -> None:
     entry, run = load_preset("sfmlearner:kitti")
     plain, fast = entry.method_type(run.config), entry.method_type(run.config)
     fast.load_state_dict(plain.state_dict())
-    fast.to(memory_format=torch.channels_last)
+    lay_out(fast, device=torch.device("cpu"), channels_last=True)
     plain_adam = torch.optim.Adam(plain.parameters(), lr=run.optim.lr, foreach=False)
     fast_adam = make_optimizer(fast, run.optim)
     times: dict[str, list[float]] = {"plain": [], "egoflow": []}

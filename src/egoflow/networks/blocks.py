@@ -51,3 +51,14 @@ def initialise(network: nn.Module) -> None:
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """Join maps [B, C_i, H, W] along the channels in the memory layout of the first.
+
+    ``torch.cat`` keeps channels_last only if every part asks for it, and the strides of a one-channel map do not: the
+    convolution behind it would copy the whole join, forwards and backwards.
+    """
+    if parts[0].is_contiguous(memory_format=torch.channels_last) and parts[0].shape[1] > 1:
+        parts = [p.reshape(p.shape[0], *p.shape[2:], 1).permute(0, 3, 1, 2) if p.shape[1] == 1 else p for p in parts]
+    return torch.cat(parts, dim=1)

@@ -5,12 +5,11 @@ their skip connection, so that every size from 1 x 1 works (the released code re
 training and at test time. The paper's batch normalisation is an option that, as in the released models, is off.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from egoflow.geometry.precision import full_precision
-from egoflow.networks.blocks import convolution, cropped, initialise, normalised, up_convolution
+from egoflow.networks.blocks import convolution, cropped, initialise, joined, normalised, up_convolution
 
 ENCODER_WIDTHS = (32, 64, 128, 256, 512, 512, 512)
 ENCODER_KERNELS = (7, 5, 3, 3, 3, 3, 3)
@@ -55,7 +54,7 @@ class DispNet(nn.Module):
             if found:
                 coarse = F.interpolate(found[-1], scale_factor=2, mode="bilinear", align_corners=False)
                 parts.append(cropped(coarse, size).to(parts[0].dtype))
-            features = self.fuse[level](torch.cat(parts, dim=1))
+            features = self.fuse[level](joined(parts))
             if level < SCALES:
                 found.append(self._inv_depth(self.head[level](features)))
         return found[::-1]

@@ -124,6 +124,9 @@ def _like(value: Tensor, parameter: Tensor) -> Tensor:
 def load_run(folder: Path, *, which: str = "last") -> tuple[Run, Method, State]:
     """Return run, method (on CPU, in evaluation mode) and state of a run folder or checkpoint file."""
     path = folder / f"{which}.safetensors" if folder.is_dir() else folder
+    if which == "best" and folder.is_dir() and not path.exists() and (folder / "last.safetensors").exists():
+        raise CheckpointError(f"{path}: no such checkpoint: the run held no frames out to choose it by (train with --set "
+                              f"data.validation=0.1); use the last one")
     run, state, tensors = read(path)
     method = load_method(run.method).method_type(run.config)
     load_weights(method, tensors, path=path)

@@ -22,6 +22,7 @@ from egoflow.methods.base import Method, Phase
 from egoflow.registry import load_method
 from egoflow.training import checkpoint, distributed
 from egoflow.training.checkpoint import State
+from egoflow.training.layout import lay_out
 from egoflow.training.optim import learning_rate, make_optimizer
 from egoflow.training.recording import Recorder
 from egoflow.training.sampler import StepSampler
@@ -53,9 +54,8 @@ class Trainer:
         if run.optim.batch_size % self.world:
             raise ConfigError(f"optim.batch_size={run.optim.batch_size} does not divide over {self.world} processes")
         torch.manual_seed(run.loop.seed)
-        layout = torch.channels_last if run.loop.channels_last else torch.contiguous_format
         self.method: Method = load_method(run.method).method_type(run.config)
-        self.method.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        lay_out(self.method, device=self.device, channels_last=run.loop.channels_last)
         self.optimizer = make_optimizer(self.method, run.optim)
         self.state, self.watchdog = State(), Watchdog()
         if resume:
