@@ -40,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
     from egoflow.training.trainer import Stopped
 
     settings, out = _settings(args), Path(args.out)
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: is a file; --out is the folder to write")
     begun = (out / "last.safetensors").exists()
     if begun and not args.resume:
         raise ConfigError(f"{out}: holds a run already; go on with --resume, or give another --out")

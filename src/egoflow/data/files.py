@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from egoflow.errors import DataError
+from egoflow.errors import DataError, EgoflowError
 
 MAX_PIXELS = 2**27
 """No image, flow or map may claim more pixels: a damaged header must not fill the memory."""
@@ -35,7 +35,9 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        # Where it was never made, the reason why has been raised already.
+        with suppress(OSError):
+            path.unlink()
 
 
 @contextmanager
@@ -90,7 +92,11 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         raise DataError(f"{path}: exists already; give another folder, or remove it first")
     with atomic(path) as temporary:
         temporary.mkdir()
-        yield temporary
+        try:
+            yield temporary
+        except EgoflowError as error:
+            # The name that the user gave, not the temporary one.
+            raise type(error)(str(error).replace(str(temporary), str(path))) from error
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

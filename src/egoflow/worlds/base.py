@@ -7,7 +7,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path as FilePath
-from typing import Any, final
+from typing import Any, final, get_type_hints
 
 import numpy as np
 import torch
@@ -116,11 +116,16 @@ def load_world(name: str, **options: Any) -> World:
     if name not in names:
         raise ConfigError(f"unknown world '{name}'{_hint(name, names)}; worlds are: {', '.join(names)}")
     build: Callable[..., World] = importlib.import_module(f"egoflow.worlds.{name}").world
+    kinds = get_type_hints(build)
     known = list(inspect.signature(build).parameters)
-    for option in options:
+    for option, value in options.items():
         if option not in known:
             raise ConfigError(f"world {name} has no option '{option}'{_hint(option, known)}; "
                               f"its options are: {', '.join(known)}")
+        kind = kinds.get(option)
+        # True is an int to Python, and an int is as good as a float.
+        if kind in (bool, float, str) and type(value) not in ((float, int) if kind is float else (kind,)):
+            raise ConfigError(f"world {name}: {option} must be a {kind.__name__}, got {value!r}")
     return build(**{"seed": 0, **options})
 
 
