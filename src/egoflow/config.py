@@ -117,6 +117,8 @@ def with_settings(run: Run, settings: list[str]) -> Run:
         key, equals, text = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set {setting}: expected key=value, e.g. --set optim.lr=1e-4")
+        if key.strip() in ("method", "preset"):
+            raise ConfigError(f"--set {setting}: name it as METHOD:PRESET in place of {run.method}:{run.preset}")
         run = _replaced(run, key.strip().split("."), text, setting)
     return run
 
@@ -136,13 +138,23 @@ def _replaced(node: Any, path: list[str], text: str, setting: str) -> Any:
     if dataclasses.is_dataclass(current):
         raise ConfigError(f"--set {setting}: {path[0]} is a group; set one of "
                           f"{', '.join(f.name for f in dataclasses.fields(current))}")
+    kind = get_type_hints(type(node), include_extras=True)[path[0]]
+    return dataclasses.replace(node, **{path[0]: _parsed(pydantic.TypeAdapter(kind), text, setting)})
+
+
+def _parsed(kind: pydantic.TypeAdapter, text: str, setting: str) -> Any:
+    """Return the YAML value of ``text``, or the text as it stands where only that is of the right type.
+
+    YAML reads the slice ``10:50`` as 650 and ``100:`` as a mapping.
+    """
     try:
-        kind = get_type_hints(type(node), include_extras=True)[path[0]]
-        value = pydantic.TypeAdapter(kind).validate_python(yaml.safe_load(text))
-    except (pydantic.ValidationError, yaml.YAMLError) as error:
+        return kind.validate_python(yaml.safe_load(text))
+    except (ValueError, yaml.YAMLError, RecursionError) as error:  # YAML's dates raise ValueError, as pydantic does.
         reason = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else "not YAML"
+    try:
+        return kind.validate_python(text)
+    except pydantic.ValidationError:
         raise ConfigError(f"--set {setting}: {reason}") from None
-    return dataclasses.replace(node, **{path[0]: value})
 
 
 def run_to_json(run: Run) -> str:
@@ -157,9 +169,12 @@ def run_from_json(text: str, config_type: type, *, name: str | Path = "run.json"
     """
     try:
         raw = json.loads(text)
-        config = pydantic.TypeAdapter(config_type).validate_python(raw.pop("config"))
+        config = raw.pop("config")
+        if unknown := set(config) - {f.name for f in dataclasses.fields(config_type)}:
+            raise ConfigError(f"{name}: unknown setting config.{min(unknown)}; was it written by another version?")
+        config = pydantic.TypeAdapter(config_type).validate_python(config)
         return dataclasses.replace(pydantic.TypeAdapter(Run).validate_python({**raw, "config": None}), config=config)
     except pydantic.ValidationError as error:
         raise ConfigError(f"{name}: {one_line(error)}") from None
-    except (json.JSONDecodeError, AttributeError, KeyError, TypeError):
+    except (json.JSONDecodeError, AttributeError, KeyError, TypeError, RecursionError):
         raise ConfigError(f"{name}: not a run configuration written by egoflow") from None

@@ -42,10 +42,14 @@ def load_method(name: str) -> MethodEntry:
         raise ConfigError(f"unknown method {name!r}; " + (f"perhaps you meant {near[0]}" if near else
                                                           f"known: {', '.join(known)}"))
     path = f"egoflow.methods.{name}" if name in known else name
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise ConfigError(f"method {name!r}: expected a name such as {known[0]}, or my_package.my_method")
     try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
         raise ConfigError(f"method {name!r}: cannot import {error.name}; install it or correct the name") from None
+    except (ImportError, SyntaxError) as error:
+        raise ConfigError(f"method {name!r}: its file cannot be imported: {error}") from None
     return _entry(name, module)
 
 
