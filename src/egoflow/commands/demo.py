@@ -88,5 +88,7 @@ def _pictures(drive: "Path", out: "Path", folder: "Path") -> None:
     paths = {"truth": truth.t.numpy()}
     for label, name in (("sfmlearner:tiny", "trajectory"), ("two-view chain at one speed", "two_view")):
         path = read_trajectory(out / f"{name}_kitti.txt", format="kitti").world_from_cam
-        paths[label] = fit(path, truth, align="sim3").apply(path).t.numpy()
+        # A chain of pairs without parallax stands still: there is nothing to align or to draw.
+        if bool(path.t.any()):
+            paths[label] = fit(path, truth, align="sim3").apply(path).t.numpy()
     write_image(folder / "path.png", path_figure(paths, unit="m"))

@@ -54,7 +54,7 @@ def evaluate_odometry(prediction: Trajectory, truth: Trajectory, *, align: Align
     for name, other in (others or {}).items():
         _check(other, name)
         found = associate(other, truth, by=by, tolerance_s=tolerance_s)
-        rows.append(Row(name=name, values=_Scores(other, truth, found, align=align).values()))
+        rows.append(_baseline_row(name, other, truth, found, align))
     ways = {} if _stands_still(matched) else baselines(matched)
     identity = Association(prediction_rows=torch.arange(len(match.truth_rows)), truth_rows=match.truth_rows, rule="")
     rows += [_baseline_row(name, way, truth, identity, align) for name, way in ways.items()]
@@ -135,7 +135,10 @@ class _Scores:
 
 
 def _baseline_row(name: str, way: Trajectory, truth: Trajectory, match: Association, align: Alignment) -> Row:
-    """Return a baseline's figures; none where it does not move (a mean motion there and back) and cannot be aligned."""
+    """Return a baseline's figures; none where it does not move and cannot be aligned.
+
+    A mean motion there and back does not, nor a two-view chain of pairs without parallax.
+    """
     if align != "none" and _stands_still(way):
         return Row(name=name, values={})
     return Row(name=name, values=_Scores(way, truth, match, align=align).values())
