@@ -1,8 +1,6 @@
-"""The two-view start: lengths, its terms at and away from the truth, degenerate pairs, and what it must not touch."""
+"""The two-view start: lengths, its terms at and away from the truth, degenerate pairs and unusable pixels."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 
 import pytest
 import torch
@@ -10,62 +8,9 @@ from torch import Tensor
 
 from egoflow.geometry.flow import rigid_flow
 from egoflow.geometry.se3 import SE3, rotation_angle
-from egoflow.methods.base import Method
 from egoflow.methods.start import StartSchedule, flow_term, motion_term, scaled_motion, with_start
-from egoflow.registry import load_preset
-from egoflow.types import Clip, LossTerms, Prediction, TwoView
-from egoflow.worlds.base import load_world
-from egoflow.worlds.truth import PairTruth
-
-HEIGHT, WIDTH = 48, 144
-STEPS = [(0, 1), (4, 5), (8, 10)]
-
-
-@cache
-def truth_of(a: int, b: int) -> PairTruth:
-    return load_world("drive", seed=3, frames=12, height=HEIGHT, width=WIDTH, movers=0, samples=1).pair_truth(a, b)
-
-
-def batched(motion: SE3) -> SE3:
-    return SE3(motion.R.reshape(-1, 3, 3), motion.t.reshape(-1, 3)).to(torch.float32)
-
-
-def joined(make: Callable[[PairTruth], Tensor]) -> Tensor:
-    return torch.cat([make(truth_of(*step)) for step in STEPS])
-
-
-@cache
-def world_batch() -> tuple[Tensor, TwoView, SE3]:
-    """Return the depth [3, 1, H, W] of three steps (the sky at 100 m), their two-view geometry and true motion."""
-    motion = SE3.cat([batched(truth_of(*step).b_from_a) for step in STEPS])
-    depth = joined(lambda t: t.depth_a).clamp_max(100.0)
-    usable = joined(lambda t: t.visible_ab & t.valid_depth_a & (t.depth_a < 100))
-    unit = motion.scaled(1 / motion.t.norm(dim=-1))
-    flow = joined(lambda t: t.flow_ab)
-    return depth, TwoView(flow_ab=flow, usable=usable, b_from_a=unit, weight=torch.ones(3)), motion
-
-
-def camera():
-    return truth_of(0, 1).camera.repeated(3)
-
-
-def world_clip(view: TwoView) -> Clip:
-    """Return a clip of grey images; the start never looks at them."""
-    count = view.weight.shape[0]
-    return Clip(images=torch.full((count, 2, 3, HEIGHT, WIDTH), 0.5), camera=camera()[:count],
-                time_s=torch.zeros(count, 2), target=0, start={(0, 1): view})
-
-
-def started(depth: Tensor, view: TwoView, motion: SE3 | None = None, *, progress: float = 0.0) -> LossTerms:
-    """Return the terms of the start for a prediction of ``depth`` and ``motion``."""
-    prediction = Prediction(inv_depth={0: [1 / depth]}, motion={} if motion is None else {(0, 1): motion})
-    return with_start(LossTerms(), world_clip(view), prediction, progress, StartSchedule())
-
-
-def bent(depth: Tensor) -> Tensor:
-    """Return depth that is wrong in shape, not in scale: 30 % too far at the left, too near at the right."""
-    return depth * torch.exp(torch.linspace(0.3, -0.3, WIDTH))
-
+from egoflow.types import LossTerms, Prediction, TwoView
+from methods.steps import bent, camera, started, world_batch, world_clip
 
 # The length of the translation.
 
@@ -123,7 +68,7 @@ def test_flow_term_is_blind_to_scale() -> None:
     depth, view, _ = world_batch()
     scale = torch.zeros(3, 1, 1, 1, requires_grad=True)
     tilt = torch.zeros(3, 1, 1, 1, requires_grad=True)
-    ramp = torch.linspace(0.3, -0.3, WIDTH)
+    ramp = torch.linspace(0.3, -0.3, depth.shape[-1])
     started(bent(depth) * (scale + tilt * ramp).exp(), view)["loss/start_flow"][1].backward()
     assert scale.grad is not None
     assert tilt.grad is not None
@@ -257,68 +202,6 @@ def test_the_start_of_a_batch_is_the_mean_of_its_samples() -> None:
         single.append(with_start(LossTerms(), world_clip(view)[part], prediction, 0.0, StartSchedule()))
     for name, (_, value) in whole.items():
         torch.testing.assert_close(value, torch.stack([s[name][1] for s in single]).mean(), rtol=1e-5, atol=1e-6)
-
-
-# The schedule, and the method's own terms.
-
-@pytest.mark.parametrize(("progress", "guidance", "own"), [
-    (0.0, 1.0, 0.0), (0.15, 1.0, 0.5), (0.3, 1.0, 1.0), (0.4, 1.0, 1.0), (0.55, 0.825, 1.0), (0.7, 0.65, 1.0),
-    (1.0, 0.3, 1.0)])
-def test_schedule(progress: float, guidance: float, own: float) -> None:
-    schedule = StartSchedule(ramp=0.3, hold=0.4, end=1.0, rest=0.3)
-    assert schedule.guidance(progress) == pytest.approx(guidance)
-    assert schedule.own(progress) == pytest.approx(own)
-
-
-def test_schedule_without_ramp_or_fade() -> None:
-    schedule = StartSchedule(ramp=0.0, hold=1.0, end=1.0)
-    assert schedule.own(0.0) == 1
-    assert schedule.guidance(0.999) == 1
-    # A sudden end is no division by zero.
-    assert StartSchedule(hold=0.5, end=0.5, rest=0.0).guidance(0.6) == 0
-
-
-def test_own_terms_ramp_and_keep_their_values() -> None:
-    depth, view, motion = world_batch()
-    own = LossTerms({"loss/photometric": (2.0, torch.tensor(5.0))})
-    prediction = Prediction(inv_depth={0: [1 / depth]}, motion={(0, 1): motion})
-    schedule = StartSchedule(flow=3.0, motion=0.5, ramp=0.4, hold=0.5, end=1.0, rest=0.2)
-    terms = with_start(own, world_clip(view), prediction, 0.2, schedule)
-    assert terms["loss/photometric"] == (1.0, own["loss/photometric"][1])
-    assert terms["loss/start_flow"][0] == 3.0
-    assert terms["loss/start_motion"][0] == 0.5
-    late = with_start(own, world_clip(view), prediction, 1.0, schedule)
-    assert late["loss/photometric"] == (2.0, own["loss/photometric"][1])
-    assert late["loss/start_flow"][0] == pytest.approx(0.6)
-    assert own["loss/photometric"][0] == 2.0
-
-
-def method_and_clip() -> tuple[Method, Clip]:
-    entry, run = load_preset("sfmlearner:tiny")
-    _, view, _ = world_batch()
-    images = torch.rand(3, 3, 3, HEIGHT, WIDTH)
-    return entry.method_type(run.config), Clip(images=images, camera=camera(), time_s=torch.zeros(3, 3), target=1,
-                                               start={(1, 0): view, (1, 2): view})
-
-
-@pytest.mark.parametrize("progress", [0.0, 0.5])
-def test_without_a_start_the_terms_are_the_methods_own(progress: float) -> None:
-    method, clip = method_and_clip()
-    bare = replace(clip, start={})
-    terms, prediction = method(bare, progress)
-    own = method.losses(bare, prediction, progress)
-    assert {k: (w, v.item()) for k, (w, v) in terms.items()} == {k: (w, v.item()) for k, (w, v) in own.items()}
-    assert all(weight > 0 for weight, _ in terms.values())
-
-
-def test_with_a_start_the_networks_learn_from_it_alone_at_first() -> None:
-    method, clip = method_and_clip()
-    terms, _ = method(clip, 0.0)
-    assert {name for name, (weight, _) in terms.items() if weight > 0} == {"loss/start_flow", "loss/start_motion"}
-    terms.total.backward()
-    for name, parameter in method.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
 
 
 def test_the_flow_of_the_solved_motion_is_the_flow() -> None:

@@ -1,5 +1,6 @@
 """The two-view start of a source's pairs at working size, computed once and kept on disk."""
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -62,7 +63,8 @@ class TwoViewCache:
             return None
         camera = source.camera
         numbers = [float(v) for v in (camera.fx, camera.fy, camera.cx, camera.cy)]
-        digest = hashlib.blake2b(repr((VERSION, self.height, self.width, numbers, image_a.shape)).encode(), digest_size=16)
+        question = repr((VERSION, self.height, self.width, numbers, image_a.shape))
+        digest = hashlib.blake2b(question.encode(), digest_size=16)
         digest.update(np.ascontiguousarray(image_a).data)
         digest.update(np.ascontiguousarray(image_b).data)
         return self.folder / f"{digest.hexdigest()}.npz"
@@ -71,10 +73,11 @@ class TwoViewCache:
         """Return the geometry on the working grid."""
         flow = torch.from_numpy(geometry.flow_ab.astype(np.float32)).permute(2, 0, 1)[None]
         usable = torch.from_numpy(geometry.usable)[None, None]
+        rotation, direction = (torch.from_numpy(v).float()[None] for v in (geometry.rotation, geometry.direction))
         return TwoView(
             flow_ab=resize_flow(flow, height=self.height, width=self.width),
             usable=resize_mask(usable, height=self.height, width=self.width),
-            b_from_a=SE3(torch.from_numpy(geometry.rotation).float()[None], torch.from_numpy(geometry.direction).float()[None]),
+            b_from_a=SE3(rotation, direction),
             weight=torch.tensor([geometry.weight], dtype=torch.float32))
 
 
@@ -90,7 +93,8 @@ def _write(path: Path, both: tuple[TwoView, ...]) -> None:
             np.savez(file, **arrays)
         temporary.replace(path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[TwoView, TwoView] | None:
