@@ -8,8 +8,11 @@ import argparse
 import difflib
 import errno
 import os
+import signal
 import sys
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -39,7 +42,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        silent = action.default is None or action.default is False or action.default == argparse.SUPPRESS
+        silent = action.default is False or action.default in (None, argparse.SUPPRESS) or action.default == []
         return text if silent or "%(default)" in text or not action.option_strings else text + " (default: %(default)s)"
 
 
@@ -140,9 +143,31 @@ def _complain(text: object) -> int:
     return USER_MISTAKE
 
 
+def _told(error: EgoflowError) -> str:
+    """Return the error's own text, also where a data loader's worker has wrapped its trace around it."""
+    text = str(error)
+    return text.rstrip().splitlines()[-1].partition(": ")[2] if "\nOriginal Traceback" in text else text
+
+
 def _is_full(error: BaseException) -> bool:
     """Say whether a write failed for want of space; libraries hide the number and keep only its text."""
     return getattr(error, "errno", None) in _FULL or os.strerror(errno.ENOSPC) in str(error)
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does: what is half written is removed. (Training saves itself instead.)"""
+    def end(number: int, frame: Any) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -151,13 +176,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     2 is a user's mistake, told in one line; 130 an interrupt; any other failure is a defect and keeps its trace.
     """
     try:
-        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        with _ending_on_sigterm():
+            code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return code
     except SystemExit as stop:
         return _complain(stop.code) if isinstance(stop.code, str) else int(stop.code or 0)
     except EgoflowError as error:
-        return _complain(error)
+        return _complain(_told(error))
     except KeyboardInterrupt:
         sys.stderr.write("\negoflow: interrupted\n")
         return INTERRUPTED

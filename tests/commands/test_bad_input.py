@@ -214,6 +214,29 @@ def test_the_line_of_a_full_disk_says_so(tmp_path: Path, trained: Path, capsys, 
     assert listing(tmp_path) == before
 
 
+def test_a_workers_error_is_one_line(tmp_path: Path, capfd) -> None:
+    clip = damage.cut_off(tmp_path / "clip", which=range(1, 2))
+    words = ["train", SFM, "--data", str(clip), "--out", str(tmp_path / "out"), "--set", *SMALL, "loop.steps=2",
+             "loop.workers=1", "data.on_broken=refuse"]
+    assert main(words) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[1:] == [f"egoflow: {clip / '000001.png'}: not a readable image: 'image file is truncated'"]
+
+
+def test_a_terminated_prediction_leaves_nothing(tmp_path: Path, trained: Path) -> None:
+    clip = image_folder(tmp_path / "clip", count=40)
+    before = listing(tmp_path)
+    # It stops in the middle by itself: a signal from outside would have to guess when.
+    program = ("import os, signal, sys; from egoflow.cli import main; from egoflow.inference import writer;"
+               "add = writer.PredictionWriter.add;"
+               "stop = lambda self, f: (add(self, f), f.index == 20 and os.kill(os.getpid(), signal.SIGTERM));"
+               "writer.PredictionWriter.add = stop; sys.exit(main(sys.argv[1:]))")
+    done = subprocess.run([sys.executable, "-c", program, "predict", trained, clip, "--out", tmp_path / "out"],
+                          capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + 15, "", "")
+    assert listing(tmp_path) == before
+
+
 def test_an_interrupted_prediction_leaves_nothing(tmp_path: Path, trained: Path, capsys, monkeypatch) -> None:
     from egoflow.inference.writer import PredictionWriter
 

@@ -96,6 +96,24 @@ def test_from_a_video_with_a_stated_camera(tmp_path: Path, capsys) -> None:
     assert sorted(p.name for p in (tmp_path / "out2" / "depth").glob("*.png")) == [f"{i:06d}.png" for i in range(2, 7)]
 
 
+def test_a_camera_file_is_found_from_anywhere(tmp_path: Path, monkeypatch) -> None:
+    video, here = video_file(tmp_path / "a.mp4"), tmp_path / "here"
+    image_folder(here)
+    monkeypatch.chdir(here)
+    run = _train(video, tmp_path / "run", "--camera", "camera.json")
+    monkeypatch.chdir(tmp_path)
+    _run("predict", run, video, "--out", "out")
+    assert float(read_camera(tmp_path / "out" / "camera.json").fx) == pytest.approx(0.9 * 64)
+
+
+def test_the_runs_camera_is_not_taken_for_images_of_another_size(tmp_path: Path, capsys) -> None:
+    run = _train(video_file(tmp_path / "a.mp4"), tmp_path / "run", "--camera", CAMERA)
+    other = image_folder(tmp_path / "b", camera=False, height=64, width=128)
+    capsys.readouterr()
+    assert main(["predict", str(run), str(other), "--out", str(tmp_path / "out")]) == 2
+    assert "the run's camera is not that of 64x128 images" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_clips_own_camera_wins_over_the_runs(tmp_path: Path, capsys) -> None:
     run = _train(video_file(tmp_path / "a.mp4"), tmp_path / "run", "--camera", CAMERA)
     capsys.readouterr()
@@ -125,10 +143,11 @@ def test_a_broken_frame_is_named_once_and_passed_over(tmp_path: Path, trained: P
     assert len(list((tmp_path / "out" / "depth").glob("*.png"))) == 6
 
 
-def test_training_passes_over_a_broken_frame(tmp_path: Path) -> None:
+def test_training_names_a_broken_frame_once_and_passes_over_it(tmp_path: Path, caplog) -> None:
     clip = image_folder(tmp_path / "clip", count=9)
     (clip / "000001.png").write_bytes(b"no image")
     _train(clip, tmp_path / "run", settings=("start=two_view",))
+    assert [record.message.split(": ")[:2] for record in caplog.records] == [["skipped", str(clip / "000001.png")]]
 
 
 def test_held_out_frames_choose_the_best_checkpoint(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ def _source(args: argparse.Namespace, settings: "Run") -> "FrameSource":
 
     from egoflow.console import note
     from egoflow.data.cameras import UnknownCameraError
+    from egoflow.errors import DataError
     from egoflow.training.session import open_sources
 
     data = replace(settings.data, paths=(args.source,), camera=args.camera, frames=args.frames)
@@ -72,4 +73,9 @@ def _source(args: argparse.Namespace, settings: "Run") -> "FrameSource":
         if settings.data.camera is None:
             raise
     note(f"{args.source} brings no camera: the run's own, --camera {settings.data.camera}, is taken")
-    return open_sources(replace(data, camera=settings.data.camera))[0]
+    source = open_sources(replace(data, camera=settings.data.camera))[0]
+    camera = source.camera
+    if max(abs(camera.cx.item() / camera.width - 0.5), abs(camera.cy.item() / camera.height - 0.5)) > 0.2:
+        raise DataError(f"{args.source}: the run's camera is not that of {camera.height}x{camera.width} images (its "
+                        f"axis meets them at {camera.cx.item():.0f}, {camera.cy.item():.0f}); give --camera")
+    return source

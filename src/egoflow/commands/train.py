@@ -60,12 +60,15 @@ def run(args: argparse.Namespace) -> int:
 def _settings(args: argparse.Namespace) -> "Run":
     """Return the preset with what the command line changes."""
     from dataclasses import replace
+    from pathlib import Path
 
     from egoflow.config import with_settings
     from egoflow.registry import load_preset
 
     _, preset = load_preset(args.method)
-    data = replace(preset.data, paths=tuple(args.data), camera=args.camera or preset.data.camera,
+    # A camera file must be found from anywhere: the run remembers it for predictions.
+    camera = str(Path(args.camera).resolve()) if args.camera and Path(args.camera).is_file() else args.camera
+    data = replace(preset.data, paths=tuple(args.data), camera=camera or preset.data.camera,
                    frames=args.frames or preset.data.frames)
     return with_settings(replace(preset, data=data), args.settings)
 

@@ -101,6 +101,12 @@ class ClipDataset(Dataset[Clip]):
         """Return the source and the frames of every clip."""
         return [(self.sources[number], window) for number, window in self._windows]
 
+    def report(self, error: DataError) -> None:
+        """Say once that a frame cannot be read."""
+        if str(error) not in self._reported:
+            self._reported.add(str(error))
+            _log.warning("skipped: %s", error)
+
     def item(self, index: int, *, seed: int | None = None) -> Clip:
         """Return clip ``index`` (batch of 1), augmented by ``seed`` if one is given.
 
@@ -122,9 +128,7 @@ class ClipDataset(Dataset[Clip]):
             except DataError as error:
                 if self.on_broken == "refuse":
                     raise
-                if str(error) not in self._reported:
-                    self._reported.add(str(error))
-                    _log.warning("skipped: %s", error)
+                self.report(error)
         raise DataError(f"none of the {len(self)} clips can be read; the first broken frame: {min(self._reported)}")
 
     def _clip(self, number: int, window: tuple[int, ...]) -> Clip:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from egoflow.data.files import MAX_PIXELS, atomic, opened, read_bytes, write_bytes
 from egoflow.errors import DataError
@@ -51,6 +51,8 @@ def _open_image(path: str | Path) -> Image.Image:
         image.load()
     except DataError:
         raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: not a readable image: of no format that is known here") from error
     except Exception as error:  # noqa: BLE001 - decoders raise every type on damaged input (SyntaxError, struct.error)
         raise DataError(f"{path}: not a readable image: {str(error).splitlines()[0][:100] if str(error) else error!r}"
                         ) from error

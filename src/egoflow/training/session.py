@@ -100,7 +100,7 @@ def prepare_start(dataset: ClipDataset) -> None:
         try:
             degenerate += int(start(source, a, b).weight.item() == 0)
         except DataError as error:
-            note(f"skipped: {error}")
+            dataset.report(error)
     if degenerate:
         note(f"two-view start: {degenerate} of {len(pairs)} pairs give no direction of motion (still, turning only, or "
              f"moving objects); they teach nothing but their rotation")
