@@ -73,6 +73,20 @@ def test_depth_and_motion_work_without_each_other(tmp_path: Path) -> None:
         assert torch.equal(motion.t[:, i], whole.motion[1, source].t)
 
 
+@torch.no_grad()
+def test_each_source_has_its_own_mask_and_motion() -> None:
+    method, images = built(Config()), torch.rand(1, 3, 3, 32, 48)
+    clip = Clip(images=images, camera=Camera.create(40, 40, 23.5, 15.5, height=32, width=48), time_s=torch.zeros(1, 3),
+                target=1)
+    vectors, logits = method.motion_net(images[:, 1], images[:, [0, 2]])
+    prediction = method.predict(clip)
+    for i, source in enumerate((0, 2)):
+        for level, mask in zip(logits, prediction.weight[1, source], strict=True):
+            assert torch.equal(mask, level[:, i:i + 1].sigmoid())
+        assert torch.equal(prediction.motion[1, source].t, vectors[:, i, :3])
+    assert not torch.equal(logits[0][:, 0], logits[0][:, 1])
+
+
 # The definition of the loss.
 
 def grey_clip(*values: float) -> Clip:
@@ -149,7 +163,7 @@ def test_pixels_that_leave_the_image_do_not_count() -> None:
 def test_what_the_start_calls_unusable_does_not_count() -> None:
     clip = grey_clip(0.5, 0.2, 0.6)
     images = clip.images.clone()
-    images[:, 1, :, :, :16] = 0.9
+    images[:, 1, :, :, :16] = 1.0
     usable = torch.ones(1, 1, 32, 48, dtype=torch.bool)
     usable[..., :16] = False
     view = TwoView(flow_ab=torch.zeros(1, 2, 32, 48), usable=usable, b_from_a=SE3.identity(1), weight=torch.ones(1))

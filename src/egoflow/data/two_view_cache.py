@@ -90,7 +90,7 @@ def _write(path: Path, both: tuple[TwoView, ...]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         temporary.replace(path)
     except OSError:
         with contextlib.suppress(OSError):
