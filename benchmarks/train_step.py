@@ -137,7 +137,8 @@ def main() -> None:
         difference = abs(float(ours(fast, first)) - float(plain_losses(plain, first)))
     for index in range(args.steps + 2):
         clip = make_clip(args.batch)
-        for name, method, losses, adam in (("plain", plain, plain_losses, plain_adam), ("egoflow", fast, ours, fast_adam)):
+        for name, method, losses, adam in (("plain", plain, plain_losses, plain_adam),
+                                           ("egoflow", fast, ours, fast_adam)):
             begun = time.perf_counter()
             step(losses(method, clip), adam, list(method.parameters()))
             if index >= 2:

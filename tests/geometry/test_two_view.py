@@ -81,6 +81,18 @@ def test_flow_of_images_where_it_is_called_usable() -> None:
     assert error[use].mean() < 0.5 * error[~found.usable].mean()
 
 
+def test_what_the_other_frame_does_not_show_is_not_usable() -> None:
+    world, truth = drive(3), drive(3).pair_truth(0, 1)
+    image = world.image(1).copy()
+    image[20:70, 100:200] = np.random.default_rng(0).integers(0, 256, (50, 100, 3), dtype=np.uint8)
+    found, _ = pair_geometry(world.image(0), image, world.camera)
+    y, x = np.mgrid[:96, :288]
+    x, y = (grid + flow_of(truth)[..., k] for k, grid in enumerate((x, y)))
+    covered = (x > 105) & (x < 195) & (y > 25) & (y < 65)
+    assert found.usable[covered].mean() < 0.3
+    assert found.usable[seen(truth) & ~covered].mean() > 0.6
+
+
 @pytest.mark.parametrize("seed", [3, 4])
 @pytest.mark.parametrize("a", [0, 5])
 def test_movers_on_a_third_of_the_picture_do_not_turn_the_camera(seed: int, a: int) -> None:

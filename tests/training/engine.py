@@ -1,4 +1,4 @@
-"""A small training job for the engine tests, also run as a script: ``python engine.py OUT STEPS [--resume] [--slow S]``."""
+"""A small training job for the engine tests, also a script: ``python engine.py OUT STEPS [--resume] [--slow S]``."""
 
 import argparse
 import sys

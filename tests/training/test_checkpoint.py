@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.engine import small_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -14,6 +13,7 @@ from egoflow.errors import CheckpointError
 from egoflow.registry import load_method
 from egoflow.training import checkpoint
 from egoflow.training.checkpoint import State
+from training.engine import small_run
 
 
 def method() -> torch.nn.Module:

@@ -65,7 +65,7 @@ def test_sigterm_saves_first(tmp_path: Path) -> None:
 
 
 def test_two_processes_take_the_step_of_one(tmp_path: Path) -> None:
-    # In float64: Adam divides a gradient by its own size, so that float32 rounding of a tiny one moves a weight by 1e-5.
+    # In float64: Adam divides a gradient by its own size, so that in float32 rounding moves a weight by 1e-5.
     finish(tmp_path / "one", 3, "--double")
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT)]
     done = subprocess.run([*words, str(tmp_path / "two"), "3", "--double"], env=ENV, capture_output=True, timeout=180)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.engine import SlidingClips, small_run
 
 from egoflow.data.clips import collate
 from egoflow.errors import CheckpointError, ConfigError, TrainingError
 from egoflow.methods.base import Phase
 from egoflow.training.checkpoint import load_run, read
 from egoflow.training.trainer import Trainer
+from training.engine import SlidingClips, small_run
 
 
 def test_non_finite_loss_stops_before_the_step_and_names_the_sample(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_non_finite_loss_stops_before_the_step_and_names_the_sample(tmp_path: Pa
 
 def test_a_phase_trains_only_its_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(small_run(steps=4), SlidingClips(), out=tmp_path)
-    phases = (Phase(name="motion", share=0.5, trains=("motion_net",)), Phase(name="depth", share=0.5, trains=("depth_net",)))
+    phases = tuple(Phase(name=name, share=0.5, trains=(f"{name}_net",)) for name in ("motion", "depth"))
     monkeypatch.setattr(type(trainer.method), "phases", lambda self: phases)
     before = {n: p.detach().clone() for n, p in trainer.method.named_parameters()}
     trainer.run = replace(trainer.run, loop=replace(trainer.run.loop, save_every=2))

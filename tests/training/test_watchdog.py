@@ -38,9 +38,13 @@ COLLAPSES: dict[str, Callable[[int], Prediction]] = {
 @pytest.mark.parametrize("name", COLLAPSES)
 def test_collapse_is_named(name: str) -> None:
     dog = Watchdog()
-    with pytest.raises(TrainingError, match=name):
+
+    def watch() -> None:
         for step in range(0, 1000, 10):
             dog.check(step, figures(COLLAPSES[name](step)))
+
+    with pytest.raises(TrainingError, match=name):
+        watch()
 
 
 def test_healthy_run_is_left_alone() -> None:

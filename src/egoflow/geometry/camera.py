@@ -12,7 +12,6 @@ from torch import Tensor
 from egoflow.errors import DataError
 from egoflow.geometry.pixels import pixel_grid
 
-
 NEAREST = 1e-6
 """Points with a smaller z are not in front of the camera."""
 

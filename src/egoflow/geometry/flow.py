@@ -36,7 +36,7 @@ def reproject(depth_a: Tensor, camera: Camera, b_from_a: SE3) -> tuple[Tensor, T
 def _pixel_motion(camera: Camera, b_from_a: SE3) -> tuple[Tensor, Tensor]:
     """Return ``K R K^-1`` [B, 3, 3] and ``K t`` [B, 3]: the motion of homogeneous pixels, in closed form.
 
-    With both folded into nine and three numbers a pixel costs three multiplications less per axis, and no point is made.
+    Both folded into nine and three numbers, a pixel costs three multiplications less per axis and no point is made.
     """
     fx, fy, cx, cy = (v[:, None] for v in (camera.fx, camera.fy, camera.cx, camera.cy))
     r0, r1, r2 = b_from_a.R.unbind(-2)

@@ -5,7 +5,8 @@ both networks, an explainability mask discounts what cannot be rebuilt.
 
 Differs from the paper: pixels that leave the image or fall behind the camera do not count (the released code compares
 them with grey); mirrored clips carry their camera exactly. The released model has no batch normalisation, nor has ours
-by default. The preset ``tiny`` is ours: small networks, SSIM beside L1, first-order edge-aware smoothness, two-view start.
+by default. The preset ``tiny`` is ours: small networks, SSIM beside L1, first-order edge-aware smoothness, two-view
+start.
 """
 
 from dataclasses import dataclass, replace
@@ -87,17 +88,20 @@ class SfMLearner(Method):
                     for i, s in enumerate(sources)} if logits else {})
 
     def losses(self, clip: Clip, prediction: Prediction, progress: float) -> LossTerms:
-        """Return photometric, smoothness and explainability terms summed over four levels (Zhou 2017, equations 1-4)."""
+        """Return photometric, smoothness and explainability terms of four levels, summed (Zhou 2017, equations 1-4)."""
         levels = prediction.inv_depth[clip.target]
         pyramid = image_pyramid(clip.images.flatten(0, 1), levels=len(levels))
         frames = [image.unflatten(0, clip.images.shape[:2]) for image in pyramid]
-        photometric = sum(self._photometric(clip, prediction, level, frames[level]) for level in range(len(levels)))
-        smooth = sum(self._smoothness(inv_depth, frames[level][:, clip.target]) / 2**level
-                     for level, inv_depth in enumerate(levels))
-        terms = LossTerms({"loss/photometric": (1.0, photometric), "loss/smoothness": (self.config.smooth_weight, smooth)})  # type: ignore[dict-item]
+        photometric = torch.stack([self._photometric(clip, prediction, level, frames[level])
+                                   for level in range(len(levels))]).sum()
+        smooth = torch.stack([self._smoothness(inv_depth, frames[level][:, clip.target]) / 2**level
+                              for level, inv_depth in enumerate(levels)]).sum()
+        terms = LossTerms({"loss/photometric": (1.0, photometric),
+                           "loss/smoothness": (self.config.smooth_weight, smooth)})
         if prediction.weight:
             masks = [explainability_map(w) for levels_ in prediction.weight.values() for w in levels_]
-            terms["loss/explainability"] = (self.config.explain_weight, torch.stack([masked_mean(m) for m in masks]).sum())
+            terms["loss/explainability"] = (self.config.explain_weight,
+                                            torch.stack([masked_mean(m) for m in masks]).sum())
         return terms
 
     def _photometric(self, clip: Clip, prediction: Prediction, level: int, frames: Tensor) -> Tensor:
@@ -122,7 +126,8 @@ class SfMLearner(Method):
         """Return the pixels that the two-view start found visible in both frames; all where there is no start."""
         if any(pair not in clip.start for pair in pairs):
             return clip.images.new_ones((), dtype=torch.bool)
-        return torch.cat([resize_mask(clip.start[pair].usable, height=camera.height, width=camera.width) for pair in pairs])
+        return torch.cat([resize_mask(clip.start[pair].usable, height=camera.height, width=camera.width)
+                          for pair in pairs])
 
     def _error(self, rebuilt: Tensor, target: Tensor, use: Tensor) -> Tensor:
         """Return the photometric error map [S B, 1, h, w] of the stacked sources against the target [B, 3, h, w]."""

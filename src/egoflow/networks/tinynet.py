@@ -45,6 +45,7 @@ class TinyDepthNet(nn.Module):
             nn.init.zeros_(head.bias)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor) -> list[Tensor]:
+        """Return four inverse depths, fine to coarse."""
         x = (image - 0.45) / 0.225
         features = []
         for stage in self.encoder:
@@ -59,26 +60,30 @@ class TinyDepthNet(nn.Module):
         return [self._inverse_depth(head(level)) for head, level in zip(self.heads, levels, strict=True)]
 
     def _inverse_depth(self, logits: Tensor) -> Tensor:
-        """Return inverse depths between smallest and largest, even in their logarithm, so that no depth is preferred."""
+        """Return inverse depths between smallest and largest, even in their logarithm: no depth is preferred."""
         return self.smallest * (self.largest / self.smallest) ** torch.sigmoid(full_precision(logits))
 
 
 class TinyMotionNet(nn.Module):
-    """Camera motion of frame pairs: (target [B, 3, H, W], sources [B, S, 3, H, W]) -> (tx, ty, tz, rx, ry, rz) [B, S, 6]."""
+    """Camera motion from the target [B, 3, H, W] to sources [B, S, 3, H, W]: (tx, ty, tz, rx, ry, rz) [B, S, 6]."""
 
     def __init__(self, *, radius: int = 4) -> None:
         super().__init__()
         self.radius = radius
-        self.features = nn.ModuleList((nn.Conv2d(3, 24, 5, stride=2, padding=2), nn.Conv2d(24, 32, 3, stride=2, padding=1),
+        self.features = nn.ModuleList((nn.Conv2d(3, 24, 5, stride=2, padding=2),
+                                       nn.Conv2d(24, 32, 3, stride=2, padding=1),
                                        nn.Conv2d(32, 32, 3, padding=1)))
         cost = (2 * radius + 1) ** 2
-        self.trunk = nn.ModuleList((nn.Conv2d(cost + 32 + 2, 96, 3, padding=1), nn.Conv2d(96, 96, 3, stride=2, padding=1),
-                                    nn.Conv2d(96, 128, 3, stride=2, padding=1), nn.Conv2d(128, 128, 3, stride=2, padding=1)))
+        self.trunk = nn.ModuleList((nn.Conv2d(cost + 32 + 2, 96, 3, padding=1),
+                                    nn.Conv2d(96, 96, 3, stride=2, padding=1),
+                                    nn.Conv2d(96, 128, 3, stride=2, padding=1),
+                                    nn.Conv2d(128, 128, 3, stride=2, padding=1)))
         self.head = nn.Conv2d(128, 6, 1)
         nn.init.normal_(self.head.weight, std=1e-2)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, target: Tensor, sources: Tensor) -> Tensor:
+        """Return source_from_target vectors [B, S, 6]."""
         batch, count = sources.shape[:2]
         feature_a = self._encode(target).repeat_interleave(count, 0)
         feature_b = self._encode(sources.flatten(0, 1))

@@ -1,7 +1,7 @@
 """Save and resume a run: one safetensors file that holds weights, optimiser, random state and a JSON header.
 
-Nothing is pickled, so loading runs no code. A file is written under a temporary name and renamed: after kill -9 the last
-whole one is there.
+Nothing is pickled, so loading runs no code. A file is written under a temporary name and renamed: after kill -9 the
+last whole one is there.
 """
 
 import json
@@ -25,7 +25,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """Where a run stands: the number of finished ``steps``, the ``best`` score so far and what the watchdog remembers."""
+    """Where a run stands: finished steps, the ``best`` score so far and what the watchdog remembers."""
 
     step: int = 0
     best: float = float("inf")
@@ -125,8 +125,8 @@ def load_run(folder: Path, *, which: str = "last") -> tuple[Run, Method, State]:
     """Return run, method (on CPU, in evaluation mode) and state of a run folder or checkpoint file."""
     path = folder / f"{which}.safetensors" if folder.is_dir() else folder
     if which == "best" and folder.is_dir() and not path.exists() and (folder / "last.safetensors").exists():
-        raise CheckpointError(f"{path}: no such checkpoint: the run held no frames out to choose it by (train with --set "
-                              f"data.validation=0.1); use the last one")
+        raise CheckpointError(f"{path}: no such checkpoint: the run held no frames out to choose it by (train with "
+                              f"--set data.validation=0.1); use the last one")
     run, state, tensors = read(path)
     method = load_method(run.method).method_type(run.config)
     load_weights(method, tensors, path=path)

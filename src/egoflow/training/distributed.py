@@ -41,7 +41,7 @@ def mean_over_processes(value: torch.Tensor) -> torch.Tensor:
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device ``auto`` (this rank's GPU, else MPS, else CPU) or the named one; raise ConfigError if absent."""
+    """Return the device ``auto`` (this rank's GPU, else MPS, else CPU) or the named one, or raise ConfigError."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

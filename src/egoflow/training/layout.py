@@ -10,8 +10,8 @@ MANY_WEIGHTS = 500_000
 def lay_out(network: nn.Module, *, device: torch.device, channels_last: bool) -> None:
     """Move a network to ``device`` and choose its memory layout; its results do not change.
 
-    channels_last is faster for large maps. On a CPU the deep layers are the exception: their maps are a few pixels, their
-    weights millions, and in channels_last the gradient of these weights is copied twice a step.
+    channels_last is faster for large maps. On a CPU the deep layers are the exception: their maps are a few pixels,
+    their weights millions, and in channels_last the gradient of these weights is copied twice a step.
     """
     network.to(device)
     if not channels_last:

@@ -15,7 +15,7 @@ def make_optimizer(method: nn.Module, config: OptimConfig) -> torch.optim.Adam:
 
 
 def learning_rate(config: OptimConfig, progress: float) -> float:
-    """Return the rate at ``progress`` 0..1: constant, or one cycle (Smith 2018: cosine up over 30 %, then down to 1e-5)."""
+    """Return the rate at ``progress`` 0..1: constant, or one cycle (Smith 2018: cosine up for 30 %, then down)."""
     if config.schedule == "constant":
         return config.lr
     warm, low, last = 0.3, 1 / 25, 1e-5

@@ -8,8 +8,8 @@ import torch
 class StepSampler:
     """Yield, for every step from ``first`` to ``steps``, this process's share of the batch as (index, seed) keys.
 
-    Each epoch is a fresh permutation of the ``size`` clips; a batch may run over the end of an epoch. The seed of an item
-    decides its augmentation.
+    Each epoch is a fresh permutation of the ``size`` clips; a batch may run over the end of an epoch. The seed of an
+    item decides its augmentation.
     """
 
     def __init__(self, *, size: int, batch: int, steps: int, first: int = 0, seed: int = 0, rank: int = 0,

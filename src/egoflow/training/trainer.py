@@ -71,8 +71,8 @@ class Trainer:
         path = self.out / "last.safetensors"
         run, self.state, tensors = checkpoint.read(path)
         if (run.method, run.config) != (self.run.method, self.run.config):
-            raise CheckpointError(f"{path}: holds {run.method}:{run.preset} with other settings; resume with the same ones "
-                                  f"or give another --out")
+            raise CheckpointError(f"{path}: holds {run.method}:{run.preset} with other settings; resume with the same "
+                                  f"ones, or give another --out")
         checkpoint.load_weights(self.method, tensors, path=path)
         checkpoint.load_optimizer(self.method, self.optimizer, tensors)
         if self.state.watch:
@@ -147,11 +147,12 @@ class Trainer:
     def _enter_phase(self, done: float) -> float:
         """Freeze and free parameters when a phase begins; return the progress 0..1 within the phase."""
         start = 0.0
-        phases = self.method.phases()
-        for phase in phases:
-            if done < start + phase.share - 1e-9 or phase is phases[-1]:
+        *earlier, phase = self.method.phases()
+        for candidate in earlier:
+            if done < start + candidate.share - 1e-9:
+                phase = candidate
                 break
-            start += phase.share
+            start += candidate.share
         if phase != self.phase:
             self.phase = phase
             for name, parameter in self.method.named_parameters():
@@ -178,7 +179,8 @@ class Trainer:
                if not bool(torch.isfinite(self.method(clip[i:i + 1], 1.0)[0].total))]
         return list(bad or keys)
 
-    def _figures(self, terms: LossTerms, prediction: Prediction, total: Tensor, norm: Tensor, rate: float) -> dict[str, float]:
+    def _figures(self, terms: LossTerms, prediction: Prediction, total: Tensor, norm: Tensor,
+                 rate: float) -> dict[str, float]:
         """Return the step's figures, averaged over processes."""
         values = torch.stack([total.detach().float(), norm.detach().float(),
                               *(v.detach().float() for _, v in terms.values())])

@@ -21,7 +21,8 @@ REMEDIES = {
     "zero motion": "the motion net answers no motion; drop still frames or raise data.gap, or start=two_view",
     "mask at 0": "the masks discount every pixel; raise config.explain_weight",
     "mask at 1": "the masks keep every pixel and do nothing; lower config.explain_weight or set config.masks=false",
-    "scale runaway": "depth has grown or shrunk a hundredfold; lower optim.lr, raise config.smooth_weight or use start=two_view",
+    "scale runaway": "depth has grown or shrunk a hundredfold; lower optim.lr, raise config.smooth_weight or use "
+                     "start=two_view",
 }
 
 
