@@ -175,9 +175,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     2 is a user's mistake, told in one line; 130 an interrupt; any other failure is a defect and keeps its trace.
     """
-    # Before torch starts its threads: on two cores that anything else is using, threads that wait by spinning make a
-    # training step six times slower than threads that sleep.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with _ending_on_sigterm():
             code = _dispatch(list(sys.argv[1:] if argv is None else argv))

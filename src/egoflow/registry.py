@@ -47,7 +47,8 @@ def load_method(name: str) -> MethodEntry:
     try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"method {name!r}: cannot import {error.name}; install it or correct the name") from None
+        raise ConfigError(f"method {name!r}: cannot import {error.name}; install it, put its folder on PYTHONPATH, or "
+                          f"correct the name") from None
     except (ImportError, SyntaxError) as error:
         raise ConfigError(f"method {name!r}: its file cannot be imported: {error}") from None
     return _entry(name, module)

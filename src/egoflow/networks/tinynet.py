@@ -36,10 +36,12 @@ class TinyDepthNet(nn.Module):
         widths = (*channels[:0:-1],)
         skips = (*channels[-2::-1],)
         outputs = (*skips[:-1], 32)
-        self.decoder = nn.ModuleList(nn.Conv2d(i + s, o, 3, padding=1)
+        # The border is rarely seen twice, so little is learnt there: zeros around it would draw a frame of their own.
+        self.decoder = nn.ModuleList(nn.Conv2d(i + s, o, 3, padding=1, padding_mode="replicate")
                                      for i, s, o in zip((widths[0], *outputs), skips, outputs, strict=False))
-        self.finest = nn.Conv2d(outputs[-1], 16, 3, padding=1)
-        self.heads = nn.ModuleList(nn.Conv2d(c, 1, 3, padding=1) for c in (16, outputs[-1], outputs[-2], outputs[-3]))
+        self.finest = nn.Conv2d(outputs[-1], 16, 3, padding=1, padding_mode="replicate")
+        self.heads = nn.ModuleList(nn.Conv2d(c, 1, 3, padding=1, padding_mode="replicate")
+                                   for c in (16, outputs[-1], outputs[-2], outputs[-3]))
         for head in self.heads:
             nn.init.normal_(head.weight, std=1e-3)  # type: ignore[arg-type]
             nn.init.zeros_(head.bias)  # type: ignore[arg-type]
