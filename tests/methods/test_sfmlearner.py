@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from egoflow.config import with_settings
+from egoflow.errors import ConfigError
 from egoflow.geometry.camera import Camera
 from egoflow.geometry.se3 import SE3
 from egoflow.methods.sfmlearner import Config, SfMLearner
@@ -228,3 +230,10 @@ def test_loss_sees_a_reversed_motion_and_a_constant_depth() -> None:
     both = replace(scaled(truth, 3.0), motion={pair: m.scaled(3.0) for pair, m in truth.motion.items()})
     assert photometric(both) == pytest.approx(at_truth, rel=1e-3)
     assert clip.sources == (0, 2)
+
+
+@pytest.mark.parametrize("setting", ["config.masks=true", "config.batch_norm=true"])
+def test_what_the_tiny_networks_lack_is_refused(setting: str) -> None:
+    entry, run = load_preset("sfmlearner:tiny")
+    with pytest.raises(ConfigError, match="tiny networks"):
+        entry.method_type(with_settings(run, [setting]).config)

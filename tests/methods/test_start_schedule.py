@@ -70,3 +70,23 @@ def test_with_a_start_the_networks_learn_from_it_alone_at_first() -> None:
     for name, parameter in method.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_motion_without_depth_learns_rotation_and_direction() -> None:
+    _, view, motion = world_batch()
+    clip, own = world_clip(view), LossTerms({"loss/x": (1.0, torch.zeros(()))})
+    longer = motion.scaled(3.0)
+    terms = with_start(own, clip, Prediction(motion={(0, 1): longer}), 0.0, StartSchedule())
+    assert set(terms) == {"loss/x", "loss/start_motion"}
+    assert float(terms["loss/start_motion"][1]) == pytest.approx(0, abs=1e-3)
+    backwards = with_start(own, clip, Prediction(motion={(0, 1): motion.scaled(-1.0)}), 0.0, StartSchedule())
+    assert float(backwards["loss/start_motion"][1]) == pytest.approx(2, abs=1e-3)
+
+
+def test_a_pair_without_motion_does_not_silence_the_others() -> None:
+    depth, view, motion = world_batch()
+    clip = world_clip(view)
+    clip = replace(clip, start={**clip.start, (0, 2): view}, images=clip.images[:, :1].expand(-1, 3, -1, -1, -1),
+                   time_s=clip.time_s[:, :1].expand(-1, 3))
+    prediction = Prediction(inv_depth={0: [1 / depth]}, motion={(0, 1): motion})
+    assert "loss/start_motion" in with_start(LossTerms(), clip, prediction, 0.0, StartSchedule())

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from egoflow.config import Augment, DataConfig, LoopConfig, OptimConfig, Run
+from egoflow.errors import ConfigError
 from egoflow.geometry.camera import Camera
 from egoflow.geometry.flow import reproject
 from egoflow.geometry.pixels import image_pyramid, resize_mask, sample
@@ -64,6 +65,9 @@ class SfMLearner(Method):
             self.depth_net: nn.Module = DispNet(batch_norm=config.batch_norm)
             self.motion_net: nn.Module = PoseExpNet(sources=config.frames - 1, masks=config.masks,
                                                     batch_norm=config.batch_norm)
+        elif config.masks or config.batch_norm:
+            raise ConfigError("the tiny networks have neither masks nor batch normalisation; set config.masks=false "
+                              "config.batch_norm=false, or config.network=paper")
         else:
             self.depth_net, self.motion_net = TinyDepthNet(), TinyMotionNet()
 

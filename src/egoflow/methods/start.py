@@ -16,7 +16,7 @@ from egoflow.geometry.flow import pixels_from_flow, reproject, rigid_flow
 from egoflow.geometry.pixels import resize_map
 from egoflow.geometry.se3 import SE3, rotation_log
 from egoflow.losses.reduce import masked_mean
-from egoflow.types import Clip, LossTerms, Prediction, TwoView
+from egoflow.types import Clip, LossTerms, Pair, Prediction, TwoView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +49,27 @@ def with_start(terms: LossTerms, clip: Clip, prediction: Prediction, progress: f
     """Return the method's terms, ramped, beside the fading start terms."""
     own, guidance = schedule.own(progress), schedule.guidance(progress)
     result = LossTerms({name: (weight * own, value) for name, (weight, value) in terms.items()})
-    pairs = [pair for pair in clip.start if pair[0] in prediction.inv_depth]
-    if not pairs:
-        return result
+    with_depth = [pair for pair in clip.start if pair[0] in prediction.inv_depth]
+    targets: dict[Pair, SE3] = {}
+    if with_depth:
+        flow, motion = _taught_depth(clip, prediction, with_depth)
+        result["loss/start_flow"] = (schedule.flow * guidance, flow)
+        batch = clip.images.shape[0]
+        targets = {pair: motion[i * batch:(i + 1) * batch] for i, pair in enumerate(with_depth)}
+    moving = [pair for pair in clip.start if pair in prediction.motion]
+    if moving:
+        view = _stacked([clip.start[pair] for pair in moving])
+        predicted = SE3.cat([prediction.motion[pair] for pair in moving])
+        # Without depth nothing says how long a step is: the motion keeps its own length.
+        target = SE3.cat([targets[pair] if pair in targets else clip.start[pair].b_from_a.scaled(
+            prediction.motion[pair].t.detach().norm(dim=-1)) for pair in moving])
+        result["loss/start_motion"] = (schedule.motion * guidance, motion_term(
+            predicted, target, view, focal_px=clip.camera.fx.repeat(len(moving))))
+    return result
+
+
+def _taught_depth(clip: Clip, prediction: Prediction, pairs: list[Pair]) -> tuple[Tensor, SE3]:
+    """Return the flow term over all levels, and the pairs' motions [P B] with their solved lengths."""
     # All pairs in one batch: half the calls, and the length is solved once.
     view, camera = _stacked([clip.start[pair] for pair in pairs]), clip.camera.repeated(len(pairs))
     levels = [torch.cat([1 / resize_map(prediction.inv_depth[a][level], height=camera.height, width=camera.width)
@@ -59,12 +77,7 @@ def with_start(terms: LossTerms, clip: Clip, prediction: Prediction, progress: f
     motion = scaled_motion(levels[0].detach(), camera, view)
     unit = motion.scaled(1 / log_mean(levels[0].detach(), view.usable))
     flows = [flow_term(depth / log_mean(depth, view.usable).view(-1, 1, 1, 1), camera, unit, view) for depth in levels]
-    result["loss/start_flow"] = (schedule.flow * guidance, torch.stack(flows).mean())
-    if all(pair in prediction.motion for pair in pairs):
-        predicted = SE3.cat([prediction.motion[pair] for pair in pairs])
-        result["loss/start_motion"] = (schedule.motion * guidance,
-                                       motion_term(predicted, motion, view, focal_px=camera.fx))
-    return result
+    return torch.stack(flows).mean(), motion
 
 
 def _stacked(views: list[TwoView]) -> TwoView:
