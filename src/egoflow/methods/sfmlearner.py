@@ -176,6 +176,6 @@ def tiny() -> Run:
     """Minutes on a CPU: small networks at 64x192 with the two-view start."""
     return Run(method="sfmlearner", preset="tiny", start="two_view",
                config=Config(network="tiny", masks=False, smoothness="edge_aware", smooth_weight=2e-2, ssim_weight=0.5),
-               data=DataConfig(height=64, width=192, augment=Augment(flip=True, colour=0.2)),
+               data=DataConfig(height=64, width=192, augment=Augment(flip=True, colour=0.2, scale_crop=0.2)),
                optim=OptimConfig(lr=2e-3, batch_size=6, schedule="one_cycle", clip_norm=1.0),
                loop=LoopConfig(steps=600, log_every=10, save_every=200))
