@@ -23,11 +23,11 @@ class Augment:
     """Random changes of a training clip; geometry-changing ones carry the camera."""
 
     __pydantic_config__ = STRICT
-    scale_crop: float = 0.0
+    scale_crop: Share = 0.0
     """Largest enlargement before the random crop: 0.15 scales each axis by U(1, 1.15) (Zhou 2017, released code)."""
     flip: bool = False
     """Mirror half of the clips left to right."""
-    colour: float = 0.0
+    colour: Share = 0.0
     """Strength of brightness, contrast, saturation and hue jitter, one draw per clip."""
 
 
@@ -51,6 +51,8 @@ class DataConfig:
     validation: Share = 0.0
     """Share of every source's frames that is held out, to choose best.safetensors by the loss on them; 0: none."""
     on_broken: Literal["skip", "refuse"] = "skip"
+    static_frames: str | None = None
+    """Published list of still frames (lines ``date drive frame``) that are no targets (KITTI raw, Zhou 2017)."""
     augment: Augment = field(default_factory=Augment)
 
 
@@ -77,7 +79,7 @@ class LoopConfig:
     steps: Count = 150_000
     minutes: Positive | None = None
     """Stop, saved, after this time; the schedule still counts steps."""
-    seed: Annotated[int, pydantic.Field(ge=0)] = 0
+    seed: Annotated[int, pydantic.Field(ge=0, lt=2**32)] = 0
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     channels_last: bool = True
@@ -155,6 +157,23 @@ def _parsed(kind: pydantic.TypeAdapter, text: str, setting: str) -> Any:
         return kind.validate_python(text)
     except pydantic.ValidationError:
         raise ConfigError(f"--set {setting}: {reason}") from None
+
+
+BOOK_KEEPING = frozenset({"steps", "minutes", "device", "workers", "log_every", "save_every", "keep_best", "watchdog"})
+"""What may change of ``loop`` when a run is resumed: it does not change a step."""
+
+
+def first_difference(a: Run, b: Run) -> str | None:
+    """Return the first setting in which two runs differ, as ``optim.lr``, other than length and book-keeping."""
+    def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+        if not dataclasses.is_dataclass(node):
+            return {prefix: node}
+        parts = [flat(getattr(node, f.name), f"{prefix}.{f.name}".lstrip(".")) for f in dataclasses.fields(node)]
+        return {key: value for part in parts for key, value in part.items()}
+
+    left, right = flat(a), flat(b)
+    ignored = {f"loop.{name}" for name in BOOK_KEEPING} | {"preset"}
+    return next((k for k in left | right if k not in ignored and left.get(k) != right.get(k)), None)
 
 
 def run_to_json(run: Run) -> str:

@@ -61,12 +61,17 @@ def run(args: argparse.Namespace) -> int:
     """Score and write the table, as text, Markdown or JSON."""
     from egoflow.console import say
 
-    result = _odometry(args) if args.kind == "odometry" else _depth(args)
+    result = score(args)
     if args.json:
         say(json.dumps(result.json(), allow_nan=False))
     else:
         say((result.markdown() if args.markdown else result.text()).rstrip("\n"))
     return 0
+
+
+def score(args: argparse.Namespace) -> "Result":
+    """Return what the words ask for as one result."""
+    return _odometry(args) if args.kind == "odometry" else _depth(args)
 
 
 def _odometry(args: argparse.Namespace) -> "Result":
@@ -110,7 +115,8 @@ def _depth(args: argparse.Namespace) -> "Result":
             bar.advance()
     result = scores.result(block=args.block, seed=args.seed)
     files = {"files": f"by name, {len(stems)} of {len(prediction.files)} predictions and of {len(truth.files)} truths",
-             "predicted unit": prediction.scale}
+             "predicted unit": prediction.scale,
+             "resized by the predictor as": prediction.resized_as}
     return replace(result, protocol={**result.protocol, **files})
 
 

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth-format", choices=("png", "npz"), default="png",
                         help="16-bit PNG with depth.json, or exact")
     parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="which weights of the run")
+    parser.add_argument("--method", metavar="PACKAGE.MODULE", help="the run's method, if it is of another package")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     parser.add_argument("--no-video", action="store_true", help="write no inv_depth.mp4")
     parser.add_argument("--no-two-view", action="store_true", help="leave out the classical baseline trajectory")
@@ -38,10 +39,13 @@ def run(args: argparse.Namespace) -> int:
     from egoflow.data.files import new_folder
     from egoflow.inference.stream import predict_stream
     from egoflow.inference.writer import PredictionWriter
+    from egoflow.registry import load_method
     from egoflow.training.checkpoint import load_run
     from egoflow.training.distributed import pick_device
 
     device = pick_device(args.device)
+    if args.method is not None:
+        load_method(args.method)
     settings, method, _ = load_run(Path(args.run), which=args.checkpoint)
     source = _source(args, settings)
     method.to(device)

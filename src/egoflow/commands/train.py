@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
     from egoflow.console import command_line, note, say
     from egoflow.errors import ConfigError
+    from egoflow.training.distributed import leave
     from egoflow.training.trainer import Stopped
 
     settings, out = _settings(args), Path(args.out)
@@ -52,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     except Stopped as stop:
         note(f"stopped by {stop} and saved; the same command with --resume goes on")
         return 128 + stop.number
+    finally:
+        leave()
     say(f"trained {state.step} steps in {state.elapsed_s:.0f} s: {out}")
     say(f"next: {command_line('predict', out, args.data[0], '--out', out / 'prediction')}")
     return 0

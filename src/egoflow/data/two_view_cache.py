@@ -17,6 +17,10 @@ VERSION = 2
 """Raise when geometry/two_view.py changes its answers, so that old files are not used."""
 
 
+MEMORY_BYTES = 2**30
+"""Pairs that are on disk are kept in memory up to about this size: 9 bytes a pixel, and what holds them."""
+
+
 class TwoViewCache:
     """Answer ``(source, a, b) -> TwoView`` on the grid of ``height`` x ``width``, batch of 1.
 
@@ -35,6 +39,10 @@ class TwoViewCache:
             first, second = min(a, b), max(a, b)
             for key, view in zip(((first, second), (second, first)), self._both(source, first, second), strict=True):
                 self._memory[source.name, *key] = view
+            while self.folder is not None and len(self._memory) * 13 * self.height * self.width > MEMORY_BYTES:
+                # The oldest pair goes: its file answers when it is asked for again.
+                self._memory.pop(next(iter(self._memory)))
+                self._memory.pop(next(iter(self._memory)))
         return self._memory[source.name, a, b]
 
     def _both(self, source: FrameSource, a: int, b: int) -> tuple[TwoView, TwoView]:

@@ -25,6 +25,11 @@ KITTI_UNITS = 256.0
 SIDE_FILE = "depth.json"
 
 
+def inside_run(path: Path) -> Path:
+    """Return the folder ``prediction`` of a run folder, and any other path as it is."""
+    return path / "prediction" if (path / "run.json").is_file() and (path / "prediction").is_dir() else path
+
+
 def trajectory_file(path: Path, *, format: TrajectoryFormat | None, true: bool = False) -> tuple[
         Path, TrajectoryFormat]:
     """Return the trajectory file that ``path`` (a file, or a folder that holds one) means, and its format.
@@ -50,6 +55,7 @@ def read_pair(prediction: Path, truth: Path, *, format: TrajectoryFormat | None)
 
     A truth that is a file decides the format; both must have the same one.
     """
+    prediction, truth = inside_run(prediction), inside_run(truth)
     truth_path, kind = trajectory_file(truth, format=format, true=True)
     prediction_path, found = trajectory_file(prediction, format=kind if prediction.is_dir() else format)
     if found != kind:
@@ -69,12 +75,16 @@ def read_path(path: Path, *, format: TrajectoryFormat) -> Trajectory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthFolder:
-    """Depth maps of a folder by stem, ``units`` of their PNGs per unit of depth, and what that unit is."""
+    """Depth maps of a folder by stem, ``units`` of their PNGs per unit of depth, and what that unit is.
+
+    ``resized_as`` says how who wrote them brought them to their size: as depth or as inverse depth.
+    """
 
     folder: Path
     files: dict[str, Path]
     units: float
     scale: str
+    resized_as: str = "unstated"
 
     def read(self, stem: str) -> tuple[np.ndarray, np.ndarray]:
         """Return depth [H, W] and ``valid`` bool of one image."""
@@ -90,13 +100,14 @@ def depth_folder(path: Path) -> DepthFolder:
     if not path.is_dir():
         raise DataError(f"{path}: expected a folder of depth maps (.png or .npz)" + ("" if path.exists() else
                         "; there is none of this name"))
+    path = inside_run(path)
     folder = path / "depth" if (path / "depth").is_dir() else path
     files = _by_stem(folder, (".png", ".npz"))
     if not files:
         raise DataError(f"{folder}: holds no depth map (.png or .npz)")
     side = folder / SIDE_FILE
-    units, scale = _read_side_file(side) if side.is_file() else (KITTI_UNITS, "unstated")
-    return DepthFolder(folder=folder, files=files, units=units, scale=scale)
+    units, scale, resized_as = _read_side_file(side) if side.is_file() else (KITTI_UNITS, "unstated", "unstated")
+    return DepthFolder(folder=folder, files=files, units=units, scale=scale, resized_as=resized_as)
 
 
 def common_stems(prediction: DepthFolder, truth: DepthFolder) -> list[str]:
@@ -140,8 +151,8 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     return files
 
 
-def _read_side_file(path: Path) -> tuple[float, str]:
-    """Return units per unit of depth and the scale's name of a depth.json."""
+def _read_side_file(path: Path) -> tuple[float, str, str]:
+    """Return units per unit of depth, the scale's name and what was resized of a depth.json."""
     try:
         content: Any = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
@@ -152,4 +163,4 @@ def _read_side_file(path: Path) -> tuple[float, str]:
     scale = content.get("scale", "unstated")
     if scale not in ("relative", "metric", "unstated"):
         raise DataError(f"{path}: expected 'scale' to be relative or metric, found {str(scale)[:40]}")
-    return float(units), scale
+    return float(units), scale, str(content.get("resized_as", "unstated"))[:40]

@@ -109,7 +109,8 @@ class PredictionWriter:
             write_depth_png(folder / f"{name}.png", np.minimum(depth, LARGEST), units_per_metre=PNG_UNITS)
         side = folder / "depth.json"
         if not side.exists():
-            content = {"png_units_per_depth_unit": PNG_UNITS, "largest": LARGEST, "scale": self._scale}
+            content = {"png_units_per_depth_unit": PNG_UNITS, "largest": LARGEST, "scale": self._scale,
+                       "resized_as": "inverse depth"}
             write_bytes(side, (json.dumps(content) + "\n").encode())
 
     def _hold(self, pictures: int) -> None:

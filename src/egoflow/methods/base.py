@@ -45,10 +45,14 @@ class Method(nn.Module, abc.ABC):
         """Return the phases in order; their shares sum to 1."""
         return (Phase(),)
 
-    def forward(self, clip: Clip, progress: float) -> tuple[LossTerms, Prediction]:
-        """Return the loss terms of a training step, with the two-view start where the clip brings one."""
+    def forward(self, clip: Clip, progress: float, overall: float | None = None) -> tuple[LossTerms, Prediction]:
+        """Return the loss terms of a training step, with the two-view start where the clip brings one.
+
+        ``progress`` runs within the phase, ``overall`` (the same where not given) over all of training: a new phase
+        does not begin the start again.
+        """
         prediction = self.predict(clip)
         terms = self.losses(clip, prediction, progress)
         if clip.start:
-            terms = with_start(terms, clip, prediction, progress, self.start)
+            terms = with_start(terms, clip, prediction, progress if overall is None else overall, self.start)
         return terms, prediction

@@ -6,6 +6,7 @@ last whole one is there.
 
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from egoflow.config import Run, run_from_json, run_to_json
 from egoflow.errors import CheckpointError
 from egoflow.methods.base import Method
-from egoflow.registry import load_method
+from egoflow.registry import available_methods, load_method
 
 FORMAT = 1
 
@@ -81,13 +82,21 @@ def read(path: Path) -> tuple[Run, State, dict[str, Tensor]]:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this version of egoflow")
     try:
-        entry = load_method(header["run"]["method"])
+        entry = load_method(_trusted(header["run"]["method"], path))
         run = run_from_json(json.dumps(header["run"]), entry.config_type, name=path)
         state = State(step=int(header["step"]), best=float(header["best"]), elapsed_s=float(header["elapsed_s"]),
                       watch=header.get("watch"))
     except (KeyError, TypeError, ValueError):
         raise CheckpointError(f"{path}: its header lacks what egoflow writes; use another checkpoint") from None
     return run, state, tensors
+
+
+def _trusted(name: str, path: Path) -> str:
+    """Return a method's name if it is built in or loaded already: a file must not choose what is imported."""
+    if name not in available_methods() and name not in sys.modules:
+        raise CheckpointError(f"{path}: was trained with the outside method {name!r}; name it yourself with --method "
+                              f"{name} (Python: import it first)")
+    return name
 
 
 def load_weights(method: nn.Module, tensors: dict[str, Tensor], *, path: Path) -> None:

@@ -8,11 +8,11 @@ import torch.distributed as dist
 from egoflow.errors import ConfigError
 
 
-def join() -> tuple[int, int]:
+def join(device: torch.device) -> tuple[int, int]:
     """Join the process group that torchrun describes in the environment; return (rank, world size)."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 

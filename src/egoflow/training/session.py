@@ -12,6 +12,7 @@ import yaml
 from egoflow.config import DataConfig, Run
 from egoflow.console import note, track
 from egoflow.data.clips import ClipDataset, split
+from egoflow.data.eigen import read_static_frames, static_indices
 from egoflow.data.open import FrameSlice, open_source, parse_frames
 from egoflow.data.two_view_cache import TwoViewCache
 from egoflow.errors import ConfigError, DataError
@@ -84,8 +85,10 @@ def make_held_out(run: Run, sources: Sequence[FrameSource]) -> list[Clip]:
 
 def _clips(run: Run, sources: Sequence[FrameSource], *, stride: int, start: TwoViewCache | None) -> ClipDataset:
     data, method = run.data, load_method(run.method).method_type(run.config)
+    static = read_static_frames(data.static_frames) if data.static_frames is not None else {}
     return ClipDataset(sources, length=method.clip_length, target=method.target, height=data.height, width=data.width,
-                       gap=data.gap, stride=stride, augment=data.augment, on_broken=data.on_broken, start=start)
+                       gap=data.gap, stride=stride, augment=data.augment, on_broken=data.on_broken, start=start,
+                       exclude=lambda source: static_indices(source, static))
 
 
 def prepare_start(dataset: ClipDataset) -> None:
@@ -100,7 +103,12 @@ def prepare_start(dataset: ClipDataset) -> None:
         try:
             degenerate += int(start(source, a, b).weight.item() == 0)
         except DataError as error:
+            if dataset.on_broken == "refuse":
+                raise
             dataset.report(error)
-    if degenerate:
+    if degenerate == len(pairs):
+        note(f"two-view start: none of the {len(pairs)} pairs of frames tells a direction of motion: the camera stands "
+             f"still or only turns, which teaches no depth (try --set data.gap=3), or the images are very small")
+    elif degenerate:
         note(f"two-view start: {degenerate} of {len(pairs)} pairs give no direction of motion (still, turning only, or "
              f"moving objects); they teach nothing but their rotation")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
-from egoflow.config import Run, run_to_json
+from egoflow.config import Run, first_difference, run_to_json
 from egoflow.console import note, progress
 from egoflow.data.clips import collate
 from egoflow.errors import CheckpointError, ConfigError, TrainingError
@@ -49,8 +49,8 @@ class Trainer:
                  held_out: list[Clip] | None = None) -> None:
         torch.set_flush_denormal(True)
         self.run, self.dataset, self.out, self.held_out = run, dataset, out, held_out or []
-        self.rank, self.world = distributed.join()
         self.device = distributed.pick_device(run.loop.device)
+        self.rank, self.world = distributed.join(self.device)
         if run.optim.batch_size % self.world:
             raise ConfigError(f"optim.batch_size={run.optim.batch_size} does not divide over {self.world} processes")
         torch.manual_seed(run.loop.seed)
@@ -67,12 +67,13 @@ class Trainer:
         self.signal: int | None = None
 
     def _restore(self) -> None:
-        """Load last.safetensors of the folder; the run must be the same but for its length."""
+        """Load last.safetensors of the folder; the run must be the same but for its length and book-keeping."""
         path = self.out / "last.safetensors"
         run, self.state, tensors = checkpoint.read(path)
-        if (run.method, run.config) != (self.run.method, self.run.config):
-            raise CheckpointError(f"{path}: holds {run.method}:{run.preset} with other settings; resume with the same "
-                                  f"ones, or give another --out")
+        other = first_difference(run, self.run)
+        if other is not None:
+            raise CheckpointError(f"{path}: was trained with another {other}; resume with the same settings, or give "
+                                  f"another --out")
         checkpoint.load_weights(self.method, tensors, path=path)
         checkpoint.load_optimizer(self.method, self.optimizer, tensors)
         if self.state.watch:
@@ -103,12 +104,14 @@ class Trainer:
 
     def _loop(self, loader: DataLoader, recorder: Recorder | None, bar: progress) -> None:
         """Take every step that is left."""
-        loop, begun = self.run.loop, time.monotonic() - self.state.elapsed_s
+        loop, started = self.run.loop, time.monotonic()
+        before_s = self.state.elapsed_s
         for clip in loader:
             step = self.state.step + 1
             report = step % loop.log_every == 0 or step == loop.steps
             shown = self._step(clip.to(self.device, non_blocking=True), step, report=report)
-            self.state = replace(self.state, step=step, elapsed_s=time.monotonic() - begun)
+            spent_s = time.monotonic() - started
+            self.state = replace(self.state, step=step, elapsed_s=before_s + spent_s)
             bar.advance()
             if report:
                 bar.tell(loss=shown["loss/total"])
@@ -116,13 +119,14 @@ class Trainer:
                     recorder.write(step, {**shown, "time_s": self.state.elapsed_s})
                 if loop.watchdog:
                     self.watchdog.check(step, shown)
-            late = loop.minutes is not None and self.state.elapsed_s > 60 * loop.minutes
+            late = loop.minutes is not None and spent_s > 60 * loop.minutes
             stop = distributed.any_process(self.signal is not None or late, self.device)
             if stop or step % loop.save_every == 0 or step == loop.steps:
                 self._save(recorder)
             if stop:
                 if self.signal is not None:
                     raise Stopped(self.signal)
+                note(f"stopped at step {step}: loop.minutes={loop.minutes:g} are over; --resume goes on as long again")
                 return
 
     def _step(self, clip: Clip, step: int, *, report: bool) -> dict[str, float]:
@@ -134,7 +138,7 @@ class Trainer:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            terms, prediction = self.wrapped(clip, within)
+            terms, prediction = self.wrapped(clip, within, done)
         total = terms.total
         self._refuse(total, clip, step, "loss", terms)
         total.backward()
@@ -176,7 +180,7 @@ class Trainer:
         """Return the keys of the samples whose own loss is not finite; all of them when none is by itself."""
         keys = clip.key or ("an unnamed sample",)
         bad = [key for i, key in enumerate(clip.key)
-               if not bool(torch.isfinite(self.method(clip[i:i + 1], 1.0)[0].total))]
+               if not bool(torch.isfinite(self.method(clip[i:i + 1], 1.0, 1.0)[0].total))]
         return list(bad or keys)
 
     def _figures(self, terms: LossTerms, prediction: Prediction, total: Tensor, norm: Tensor,
