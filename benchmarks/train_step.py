@@ -9,7 +9,9 @@ of the losses, and the share of the step that is convolution; writes results/tra
 """
 
 import argparse
+import datetime
 import json
+import platform
 import statistics
 import time
 from pathlib import Path
@@ -116,6 +118,13 @@ def convolution_share(run: object) -> float:
     return convolution / total
 
 
+def cpu_name() -> str:
+    """Return the processor's name as the system tells it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor())
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -131,7 +140,7 @@ def main() -> None:
     plain_adam = torch.optim.Adam(plain.parameters(), lr=run.optim.lr, foreach=False)
     fast_adam = make_optimizer(fast, run.optim)
     times: dict[str, list[float]] = {"plain": [], "egoflow": []}
-    difference = 0.0
+    last, drift = {"plain": 0.0, "egoflow": 0.0}, 0.0
     with torch.no_grad():
         first = make_clip(args.batch)
         difference = abs(float(ours(fast, first)) - float(plain_losses(plain, first)))
@@ -140,15 +149,18 @@ def main() -> None:
         for name, method, losses, adam in (("plain", plain, plain_losses, plain_adam),
                                            ("egoflow", fast, ours, fast_adam)):
             begun = time.perf_counter()
-            step(losses(method, clip), adam, list(method.parameters()))
+            last[name] = step(losses(method, clip), adam, list(method.parameters()))
             if index >= 2:
                 times[name].append(time.perf_counter() - begun)
+        drift = max(drift, abs(last["plain"] - last["egoflow"]))
     share = convolution_share(lambda: step(ours(fast, clip), fast_adam, list(fast.parameters())))
     ratios = [p / f for p, f in zip(times["plain"], times["egoflow"], strict=True)]
     result = {"plain_s": statistics.median(times["plain"]), "egoflow_s": statistics.median(times["egoflow"]),
               "ratio": statistics.median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios),
-              "loss_difference": difference, "convolution_share": share, "batch": args.batch, "size": "128x416",
-              "torch": torch.__version__, "threads": torch.get_num_threads(), "device": "cpu"}
+              "loss_difference": difference, "loss_difference_over_steps": drift, "convolution_share": share,
+              "batch": args.batch, "size": "128x416",
+              "torch": torch.__version__, "threads": torch.get_num_threads(), "device": "cpu", "cpu": cpu_name(),
+              "date": datetime.date.today().isoformat()}
     for key, value in result.items():
         say(f"{key:18s} {value:.4g}" if isinstance(value, float) else f"{key:18s} {value}")
     folder = Path(__file__).parent / "results"
