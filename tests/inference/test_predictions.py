@@ -97,7 +97,8 @@ def test_the_two_view_chain_points_where_the_camera_goes() -> None:
 
 def test_depth_png_is_the_truth_to_its_steps(folder: Path, drive: World) -> None:
     side = json.loads((folder / "depth" / "depth.json").read_text())
-    assert side == {"png_units_per_depth_unit": PNG_UNITS, "largest": LARGEST, "scale": "relative", "resized_as": "inverse depth"}
+    assert side == {"png_units_per_depth_unit": PNG_UNITS, "largest": LARGEST, "scale": "relative",
+                    "resized_as": "inverse depth"}
     assert LARGEST == 65535 / PNG_UNITS > 100
     for index in range(6):
         truth = drive.truth(index)
