@@ -99,6 +99,9 @@ def _verdict(depth: "Result", path: "Result") -> bool:
         good &= beats
         say(f"{label}: {own:.3g} " + ("beats " if beats else "does NOT beat ")
             + ", ".join(f"{name} {value:.3g}" for name, value in others.items()))
+        taught = {row.name: row.values.get(key) for row in result.rows}.get("two-view chain")
+        if key == "direction_deg" and taught is not None:
+            say(f"  (the two-view chain that taught it: {taught:.3g})")
     return good
 
 
