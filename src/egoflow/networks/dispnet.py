@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from egoflow.geometry.precision import full_precision
 from egoflow.networks.blocks import convolution, cropped, initialise, joined, normalised, up_convolution
+from egoflow.networks.narrow import NarrowConv2d
 
 ENCODER_WIDTHS = (32, 64, 128, 256, 512, 512, 512)
 ENCODER_KERNELS = (7, 5, 3, 3, 3, 3, 3)
@@ -37,7 +38,7 @@ class DispNet(nn.Module):
             guess = 1 if level + 1 < SCALES else 0
             self.up.append(up_convolution(coarser, width, kernel=3, batch_norm=batch_norm))
             self.fuse.append(convolution(width + skip + guess, width, batch_norm=batch_norm))
-        self.head.extend(nn.Conv2d(width, 1, 3, padding=1) for width in DECODER_WIDTHS[:SCALES])
+        self.head.extend(NarrowConv2d(width, 1) for width in DECODER_WIDTHS[:SCALES])
         initialise(self)
 
     def forward(self, image: Tensor) -> list[Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from egoflow.networks.blocks import convolution, cropped, initialise, normalised, up_convolution
+from egoflow.networks.narrow import NarrowConv2d
 
 WIDTHS = (16, 32, 64, 128, 256, 256, 256)
 KERNELS = (7, 5, 3, 3, 3, 3, 3)
@@ -34,7 +35,7 @@ class PoseExpNet(nn.Module):
         if masks:
             for coarser, width in zip((*MASK_WIDTHS[1:], WIDTHS[SHARED - 1]), MASK_WIDTHS, strict=True):
                 self.up.append(up_convolution(coarser, width, kernel=4, batch_norm=batch_norm))
-            self.head.extend(nn.Conv2d(width, sources, 3, padding=1) for width in MASK_WIDTHS[:SCALES])
+            self.head.extend(NarrowConv2d(width, sources) for width in MASK_WIDTHS[:SCALES])
         initialise(self)
 
     def forward(self, target: Tensor, sources: Tensor) -> tuple[Tensor, list[Tensor]]:

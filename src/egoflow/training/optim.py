@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from egoflow.config import OptimConfig
 
@@ -12,6 +12,15 @@ def make_optimizer(method: nn.Module, config: OptimConfig) -> torch.optim.Adam:
     """Return fused Adam over all parameters; those that a phase freezes get no gradient and are left alone."""
     return torch.optim.Adam(method.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay,
                             fused=True)
+
+
+def clip_gradients(method: nn.Module, limit: float | None) -> Tensor:
+    """Return the L2 norm of all gradients and, only if it is above ``limit``, scale them down to it."""
+    parameters = [p for p in method.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if limit is not None and norm > limit:
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm
 
 
 def learning_rate(config: OptimConfig, progress: float) -> float:

@@ -23,7 +23,7 @@ from egoflow.registry import load_method
 from egoflow.training import checkpoint, distributed
 from egoflow.training.checkpoint import State
 from egoflow.training.layout import lay_out
-from egoflow.training.optim import learning_rate, make_optimizer
+from egoflow.training.optim import clip_gradients, learning_rate, make_optimizer
 from egoflow.training.recording import Recorder
 from egoflow.training.sampler import StepSampler
 from egoflow.training.watchdog import Watchdog, figures
@@ -143,7 +143,7 @@ class Trainer:
         self._refuse(total, clip, step, "loss", terms)
         total.backward()
         limit = self.run.optim.clip_norm
-        norm = nn.utils.clip_grad_norm_(self.method.parameters(), limit if limit is not None else float("inf"))
+        norm = clip_gradients(self.method, limit)
         self._refuse(norm, clip, step, "gradient", terms)
         self.optimizer.step()
         return self._figures(terms, prediction, total, norm, rate) if report else {}
