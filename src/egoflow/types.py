@@ -1,7 +1,7 @@
 """What flows between the parts: clips in, predictions and loss terms out."""
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -55,14 +55,16 @@ class Movable:
 class Truth(Movable):
     """Ground truth of a clip, for metrics and supervised methods only; what is unknown is None or absent.
 
-    ``depth`` [B, N, 1, h, w] and ``valid_depth`` (bool) may have their own size; ``world_from_cam`` is [B, N]; flow,
-    visibility and masks are keyed by pair or frame on the image grid.
+    ``depth`` [B, N, 1, h, w] and ``valid_depth`` (bool) may have their own size; ``world_from_cam`` is [B, N].
+    Flow [B, 2, H, W] and its ``valid_flow`` (it is known) and ``visible`` (it is not occluded in the other frame), bool
+    [B, 1, H, W], are keyed by pair, on the image grid; ``static`` [B, N, 1, H, W].
     """
 
     depth: Tensor | None = None
     valid_depth: Tensor | None = None
     world_from_cam: SE3 | None = None
     flow: dict[Pair, Tensor] = field(default_factory=dict)
+    valid_flow: dict[Pair, Tensor] = field(default_factory=dict)
     visible: dict[Pair, Tensor] = field(default_factory=dict)
     static: Tensor | None = None
 
@@ -118,7 +120,9 @@ class Clip(Movable):
 class Prediction(Movable):
     """What a method says of a clip; what is absent is an empty dict, and keys say the grid.
 
-    ``inv_depth`` per frame and ``flow`` per pair are lists from fine to coarse; ``motion`` maps (a, b) to b_from_a;
+    ``inv_depth`` per frame is a list from fine to coarse; ``flow`` per pair a list of guesses [B, 2, h, w], the best,
+    at full size, first, each in pixels of its own size (levels of a pyramid, or refinements, last to first);
+    ``motion`` maps (a, b) to b_from_a;
     ``weight`` [B, 1, H, W] lists (fine to coarse) in [0, 1] say how far a pair's reconstruction is to be trusted.
     """
 
@@ -163,6 +167,19 @@ class FrameTruth:
     static: np.ndarray | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowTruth:
+    """True flow of a pair of frames (a, b) of a source, at their native size.
+
+    ``flow_ab`` float32 [2, H, W] in pixels; ``valid`` bool [H, W]: the flow is known; ``visible`` bool [H, W]: the
+    point is in view and unhidden in b, None where the data does not say.
+    """
+
+    flow_ab: np.ndarray
+    valid: np.ndarray
+    visible: np.ndarray | None = None
+
+
 class FrameSource(Protocol):
     """One continuous shot, frame by frame: a video file, a folder, a data-set drive or a rendered world."""
 
@@ -189,4 +206,13 @@ class FrameSource(Protocol):
 
     def frame_name(self, index: int) -> str:
         """Return the stem that predictions and truth of this frame are matched by: "000042"."""
+        ...
+
+
+@runtime_checkable
+class FlowSource(Protocol):
+    """A source of frames that may know the true flow between some of them."""
+
+    def flow_truth(self, a: int, b: int) -> FlowTruth | None:
+        """Return the flow from frame ``a`` to frame ``b``, or None where it is not known."""
         ...

@@ -81,6 +81,7 @@ def _train(settings: "Run", out: "Path", *, resume: bool) -> "State":
     from egoflow.console import note
     from egoflow.data.files import leave_no_trace
     from egoflow.errors import EgoflowError, TrainingError
+    from egoflow.registry import load_method
     from egoflow.training.session import make_dataset, make_held_out, open_sources, prepare_start, split_sources
     from egoflow.training.trainer import Trainer
 
@@ -89,7 +90,8 @@ def _train(settings: "Run", out: "Path", *, resume: bool) -> "State":
         return not isinstance(error, EgoflowError | OSError) or isinstance(error, TrainingError) or (
             out / "last.safetensors").exists()
 
-    training, validation = split_sources(settings.data, open_sources(settings.data))
+    needs_camera = load_method(settings.method).method_type.needs_camera
+    training, validation = split_sources(settings.data, open_sources(settings.data, needs_camera=needs_camera))
     with leave_no_trace(out, unless=worth_keeping):
         dataset = make_dataset(settings, training, cache=out / "cache")
         held_out = make_held_out(settings, validation)

@@ -16,9 +16,9 @@ from egoflow.data.open import FrameSlice, continuous_runs
 from egoflow.data.transforms import augmented
 from egoflow.errors import ConfigError, DataError
 from egoflow.geometry.camera import Camera
-from egoflow.geometry.pixels import resize_mask
+from egoflow.geometry.pixels import resize_flow, resize_mask, resize_sparse_flow
 from egoflow.geometry.se3 import SE3
-from egoflow.types import Clip, FrameSource, FrameTruth, Pair, Truth, TwoView
+from egoflow.types import Clip, FlowSource, FrameSource, FrameTruth, Pair, Truth, TwoView
 
 StartReader = Callable[[FrameSource, int, int], TwoView]
 _SEED = 2**63 - 1
@@ -139,18 +139,41 @@ class ClipDataset(Dataset[Clip]):
         truth = None
         if self.with_truth:
             truth = truth_of([source.truth(i) for i in window], height=self.height, width=self.width, name=source.name)
+            truth = replace(truth, **self._flow_truth(source, window))
         time_s = torch.from_numpy(np.asarray(source.time_s, dtype=np.float64)[list(window)])
         return Clip(images=images[None].float() / 255, camera=camera, time_s=time_s[None], target=self.target,
                     truth=truth, start=self._start_of(source, window),
                     key=(f"{source.name}/{source.frame_name(window[self.target])}",))
 
+    def _flow_truth(self, source: FrameSource, window: tuple[int, ...]) -> dict[str, dict[Pair, Tensor]]:
+        """Return what the source knows of the flow between the target and its neighbours, both ways, on the grid."""
+        found: dict[str, dict[Pair, Tensor]] = {"flow": {}, "valid_flow": {}, "visible": {}}
+        if not isinstance(source, FlowSource):
+            return found
+        for a, b in self._pairs():
+            truth = source.flow_truth(window[a], window[b])
+            if truth is None:
+                continue
+            flow, valid = (torch.from_numpy(v)[None] for v in (truth.flow_ab, truth.valid[None]))
+            dense = bool(valid.all())
+            size = {"height": self.height, "width": self.width}
+            found["flow"][a, b], found["valid_flow"][a, b] = (
+                (resize_flow(flow, **size), resize_mask(valid, **size)) if dense
+                else resize_sparse_flow(flow, valid, **size))
+            if truth.visible is not None:
+                found["visible"][a, b] = resize_mask(torch.from_numpy(truth.visible)[None, None], **size)
+        return found
+
+    def _pairs(self) -> list[Pair]:
+        """Return the pairs of the target with every other frame, both ways."""
+        others = [i for i in range(self.length) if i != self.target]
+        return [pair for s in others for pair in ((self.target, s), (s, self.target))]
+
     def _start_of(self, source: FrameSource, window: tuple[int, ...]) -> dict[Pair, TwoView]:
         """Return the two-view start of the pairs with the target, both ways."""
         if self.start is None:
             return {}
-        others = [i for i in range(self.length) if i != self.target]
-        pairs = [pair for s in others for pair in ((self.target, s), (s, self.target))]
-        return {(a, b): self.start(source, window[a], window[b]) for a, b in pairs}
+        return {(a, b): self.start(source, window[a], window[b]) for a, b in self._pairs()}
 
 
 def _outwards(index: int, length: int) -> Iterator[int]:

@@ -11,7 +11,7 @@ from egoflow.data.kitti import is_odometry_sequence, is_raw_drive, odometry_sequ
 from egoflow.data.video import VIDEO_SUFFIXES, VideoFile
 from egoflow.errors import DataError
 from egoflow.geometry.camera import Camera
-from egoflow.types import FrameSource, FrameTruth, Scale
+from egoflow.types import FlowSource, FlowTruth, FrameSource, FrameTruth, Scale
 
 # A step that holds for nearly all neighbours is the numbering's own; any other step is a gap.
 _REGULAR = 0.9
@@ -40,6 +40,12 @@ class FrameSlice:
     def truth(self, index: int) -> FrameTruth:
         """Return what is known of frame ``index`` of the slice."""
         return self.source.truth(self.indices[index])
+
+    def flow_truth(self, a: int, b: int) -> FlowTruth | None:
+        """Return the flow between two frames of the slice, where the source knows it."""
+        if not isinstance(self.source, FlowSource):
+            return None
+        return self.source.flow_truth(self.indices[a], self.indices[b])
 
     def frame_name(self, index: int) -> str:
         """Return the name that the frame has in its source."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from egoflow.config import Augment
 from egoflow.geometry.flow import pixels_from_flow
-from egoflow.geometry.pixels import inside_image, resize_flow, resize_image, resize_mask
+from egoflow.geometry.pixels import inside_image, resize_flow, resize_image, resize_mask, resize_sparse_flow
 from egoflow.geometry.se3 import SE3
 from egoflow.types import Clip, Pair, Truth, TwoView
 
@@ -52,6 +52,7 @@ def flip(clip: Clip) -> Clip:
             depth=_maybe(mirrored, truth.depth), valid_depth=_maybe(mirrored, truth.valid_depth),
             world_from_cam=_maybe(_mirror, truth.world_from_cam), static=_maybe(mirrored, truth.static),
             flow={k: flow(v) for k, v in truth.flow.items()},
+            valid_flow={k: mirrored(v) for k, v in truth.valid_flow.items()},
             visible={k: mirrored(v) for k, v in truth.visible.items()})
     return replace(clip, images=mirrored(clip.images), camera=clip.camera.flipped(), truth=truth,
                    start=_start(clip, flow, mirrored, _mirror))
@@ -73,11 +74,19 @@ def resize(clip: Clip, *, height: int, width: int) -> Clip:
         return resize_flow(value, **size)
     truth = clip.truth
     if truth is not None:
-        truth = replace(truth, static=_maybe(lambda v: _frames(v, mask), truth.static),
-                        flow={k: flow(v) for k, v in truth.flow.items()},
+        flows = {k: _resized_flow(v, truth.valid_flow.get(k), **size) for k, v in truth.flow.items()}
+        truth = replace(truth, static=_maybe(lambda v: _frames(v, mask), truth.static), flow=flows,
+                        valid_flow={k: mask(v) for k, v in truth.valid_flow.items()},
                         visible={k: mask(v) for k, v in truth.visible.items()})
     return replace(clip, images=_frames(clip.images, lambda v: resize_image(v, **size)), truth=truth,
                    camera=clip.camera.resized(**size), start=_start(clip, flow, mask))
+
+
+def _resized_flow(flow: Tensor, valid: Tensor | None, *, height: int, width: int) -> Tensor:
+    """Return a resized flow; one with gaps is not interpolated."""
+    if valid is None or bool(valid.all()):
+        return resize_flow(flow, height=height, width=width)
+    return resize_sparse_flow(flow, valid, height=height, width=width)[0]
 
 
 def _nearest(value: Tensor, *, clip: Clip, top: int, left: int, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -111,6 +120,7 @@ def crop(clip: Clip, *, top: int, left: int, height: int, width: int) -> Clip:
         truth = replace(
             truth, depth=_maybe(values, truth.depth), valid_depth=_maybe(mask, truth.valid_depth),
             static=_maybe(mask, truth.static), flow=flows,
+            valid_flow={k: mask(v) for k, v in truth.valid_flow.items()},
             visible={k: _seen(mask(v), flows.get(k)) for k, v in truth.visible.items()})
     camera = clip.camera.cropped(top=top, left=left, height=height, width=width)
     return replace(clip, images=values(clip.images), camera=camera, truth=truth, start=_start(clip, values, mask))

@@ -70,6 +70,18 @@ def resize_flow(flow: Tensor, *, height: int, width: int) -> Tensor:
     return resize_map(flow, height=height, width=width) * scale
 
 
+def resize_sparse_flow(flow: Tensor, valid: Tensor, *, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Resize a flow [B, 2, H, W] known only where ``valid`` bool [B, 1, H, W], to the nearest pixel, values scaled.
+
+    Nothing is interpolated: half-way between a known and an unknown pixel nothing is known.
+    """
+    if flow.shape[-2:] == (height, width):
+        return flow, valid
+    scale = flow.new_tensor([width / flow.shape[-1], height / flow.shape[-2]]).view(1, 2, 1, 1)
+    nearest = F.interpolate(flow, (height, width), mode="nearest-exact")
+    return nearest * scale, resize_mask(valid, height=height, width=width)
+
+
 def image_pyramid(image: Tensor, *, levels: int) -> list[Tensor]:
     """Return ``levels`` images from full size down, each half the size (rounded up) of the one before."""
     pyramid = [image]

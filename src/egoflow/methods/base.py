@@ -27,6 +27,10 @@ class Method(nn.Module, abc.ABC):
 
     clip_length: int
     target: int
+    supervised: bool = False
+    """Its losses read ``clip.truth``: the training clips must bring it."""
+    needs_camera: bool = True
+    """False for methods of flow alone, which never read ``clip.camera``: footage without intrinsics will do."""
     start: StartSchedule = StartSchedule()
 
     @abc.abstractmethod

@@ -11,6 +11,7 @@ import yaml
 
 from egoflow.config import DataConfig, Run
 from egoflow.console import note, track
+from egoflow.data.cameras import UnknownCameraError
 from egoflow.data.clips import ClipDataset, split
 from egoflow.data.eigen import read_static_frames, static_indices
 from egoflow.data.open import FrameSlice, open_source, parse_frames
@@ -23,28 +24,45 @@ from egoflow.worlds.base import available_worlds, load_world
 WORLD = "world:"
 HELD_OUT_CLIPS = 32
 """At most so many held-out clips are scored at every save."""
+STAND_IN_CAMERA = "fov=60"
+"""What methods that never look at the camera are given for footage that brings none."""
 
 
-def open_sources(data: DataConfig) -> list[FrameSource]:
+def open_sources(data: DataConfig, *, needs_camera: bool = True) -> list[FrameSource]:
     """Open every path of the data set; ``world:drive?seed=3&frames=60`` renders on the fly.
 
-    Raises ConfigError when there is none.
+    Without ``needs_camera`` footage that brings no intrinsics is taken all the same. Raises ConfigError when there is
+    no path.
     """
     if not data.paths:
         raise ConfigError(f"no data to train on; give --data CLIP (a video, a folder, or "
                           f"{WORLD}{difflib.get_close_matches('drive', available_worlds(), 1)[0]})")
-    sources = [_world(path, data) if path.startswith(WORLD)
-               else open_source(path, camera=data.camera, frames=data.frames) for path in data.paths]
+    opened = [(path, source) for path in data.paths for source in _opened(path, data, needs_camera=needs_camera)]
     # What is known of a source is kept by its name: two clips called video.mp4 must not share it.
-    shared = {name for name, count in Counter(s.name for s in sources).items() if count > 1}
-    for number, (path, source) in enumerate(zip(data.paths, sources, strict=True)):
-        if source.name in shared:
-            source.name = f"{path}#{number}" if data.paths.count(path) > 1 else path
-    return sources
+    names, paths = Counter(source.name for _, source in opened), Counter(path for path, _ in opened)
+    for number, (path, source) in enumerate(opened):
+        if names[source.name] > 1:
+            source.name = f"{path}#{number}" if paths[path] > 1 else path
+    return [source for _, source in opened]
 
 
-def _world(path: str, data: DataConfig) -> FrameSource:
-    """Return the world of ``world:NAME?option=value&…`` at the working size unless it says another."""
+def _opened(path: str, data: DataConfig, *, needs_camera: bool) -> list[FrameSource]:
+    """Return the sources of one path."""
+    if path.startswith(WORLD):
+        return _worlds(path, data)
+    try:
+        return [open_source(path, camera=data.camera, frames=data.frames)]
+    except UnknownCameraError:
+        if needs_camera:
+            raise
+        return [open_source(path, camera=STAND_IN_CAMERA, frames=data.frames)]
+
+
+def _worlds(path: str, data: DataConfig) -> list[FrameSource]:
+    """Return the worlds of ``world:NAME?option=value&…`` at the working size unless it says another.
+
+    ``scenes=8`` gives eight of them, with this seed and those that follow.
+    """
     name, _, query = path.removeprefix(WORLD).partition("?")
     options: dict[str, Any] = {"seed": 0, "frames": 100, "height": data.height, "width": data.width}
     try:
@@ -52,10 +70,15 @@ def _world(path: str, data: DataConfig) -> FrameSource:
     except (ValueError, yaml.YAMLError):
         raise ConfigError(f"{path}: expected {WORLD}{name or 'NAME'}?option=value&option=value, in quotes for the shell"
                           ) from None
-    world = load_world(name, **options)
-    if data.frames is None:
-        return world
-    return FrameSlice(world, parse_frames(data.frames, length=len(world), name=path))
+    scenes = options.pop("scenes", 1)
+    if type(scenes) is not int or not 1 <= scenes <= 100_000 or type(options["seed"]) is not int:
+        raise ConfigError(f"{path}: scenes must be a whole number from 1 to 100000 and seed a whole number")
+    worlds: list[FrameSource] = []
+    for number in range(scenes):
+        world = load_world(name, **{**options, "seed": options["seed"] + number})
+        worlds.append(world if data.frames is None else
+                      FrameSlice(world, parse_frames(data.frames, length=len(world), name=path)))
+    return worlds
 
 
 def split_sources(data: DataConfig, sources: list[FrameSource]) -> tuple[list[FrameSource], list[FrameSource]]:
@@ -88,6 +111,7 @@ def _clips(run: Run, sources: Sequence[FrameSource], *, stride: int, start: TwoV
     static = read_static_frames(data.static_frames) if data.static_frames is not None else {}
     return ClipDataset(sources, length=method.clip_length, target=method.target, height=data.height, width=data.width,
                        gap=data.gap, stride=stride, augment=data.augment, on_broken=data.on_broken, start=start,
+                       with_truth=method.supervised,
                        exclude=lambda source: static_indices(source, static))
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from egoflow.errors import ConfigError
 from egoflow.geometry.camera import Camera
 from egoflow.geometry.se3 import SE3
-from egoflow.types import FrameTruth, Scale, Trajectory
+from egoflow.types import FlowTruth, FrameTruth, Scale, Trajectory
 from egoflow.worlds.paths import Path
 from egoflow.worlds.raycast import View, look
 from egoflow.worlds.scene import Scene
@@ -81,6 +81,13 @@ class World:
     def pair_truth(self, a: int, b: int) -> PairTruth:
         """Return all that is exactly known of the frames (a, b)."""
         return pair_truth(self._geometry(a), self._geometry(b))
+
+    def flow_truth(self, a: int, b: int) -> FlowTruth:
+        """Return the exact flow of frames (a, b); it is known everywhere."""
+        truth = self.pair_truth(a, b)
+        flow = truth.flow_ab[0].float().cpu().numpy()
+        visible = truth.visible_ab[0, 0].cpu().numpy()
+        return FlowTruth(flow_ab=flow, valid=np.ones(flow.shape[1:], bool), visible=visible)
 
     def _checked(self, index: int) -> int:
         if not 0 <= index < len(self):
