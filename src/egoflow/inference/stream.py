@@ -38,7 +38,7 @@ class FramePrediction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Frame:
+class Frame:
     """A frame as it is [H, W, 3], and as a tensor [3, h, w] in [0, 1] at working size."""
 
     index: int
@@ -62,24 +62,18 @@ def predict_stream(method: Method, run: Run, source: FrameSource) -> Iterator[Fr
     if len(indices) < min(2, method.clip_length):
         apart = "" if run.data.gap == 1 else f", data.gap={run.data.gap} apart"
         raise DataError(f"{source.name}: one frame of {len(source)}{apart}; camera motion needs at least 2")
-    height, width = run.data.height, run.data.width
-    camera = source.camera.resized(height=height, width=width)
+    size = run.data.height, run.data.width
     device = next(method.parameters()).device
     before, after = method.target, method.clip_length - 1 - method.target
-    for past, frame, coming in _neighbourhoods(_readable(source, indices, run), before=before, after=after):
-        # At the ends the outermost frame stands in for those that are not there.
-        frames = [*[(past or [frame])[0]] * (before - len(past)), *past, frame, *coming,
-                  *[(coming or [frame])[-1]] * (after - len(coming))]
-        clip = Clip(images=torch.stack([f.tensor for f in frames])[None], camera=camera, target=method.target,
-                    time_s=torch.tensor([[float(source.time_s[f.index]) for f in frames]], dtype=torch.float64),
-                    key=(f"{source.name}/{source.frame_name(frame.index)}",))
+    for past, frame, coming in neighbourhoods(readable_frames(source, indices, size=size), before=before, after=after):
+        clip = clip_of(method, source, past, frame, coming)
         with torch.no_grad():
             prediction = method.predict(clip.to(device)).to("cpu")
         yield _framed(prediction, frame, method.target, previous=bool(past), following=bool(coming), key=clip.key[0])
 
 
-def _readable(source: FrameSource, indices: range, run: Run) -> Iterator[_Frame]:
-    """Yield the frames that can be read; name those that cannot."""
+def readable_frames(source: FrameSource, indices: range, *, size: tuple[int, int] | None) -> Iterator[Frame]:
+    """Yield the frames that can be read, at the working ``size`` (None: as they are); name those that cannot."""
     broken: list[str] = []
     for index in indices:
         try:
@@ -90,18 +84,18 @@ def _readable(source: FrameSource, indices: range, run: Run) -> Iterator[_Frame]
                 note(f"skipped: {error}")
             continue
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
-        yield _Frame(index=index, image=image,
-                     tensor=resize_image(tensor, height=run.data.height, width=run.data.width)[0])
+        height, width = size or image.shape[:2]
+        yield Frame(index=index, image=image, tensor=resize_image(tensor, height=height, width=width)[0])
     if len(broken) == len(indices):
         raise DataError(f"{source.name}: none of its {len(indices)} frames can be read; the first: {broken[0]}")
     if len(broken) > _NAMED:
         note(f"skipped: {len(broken) - _NAMED} more of the {len(indices)} frames of {source.name} cannot be read")
 
 
-def _neighbourhoods(frames: Iterator[_Frame], *, before: int, after: int) -> Iterator[
-        tuple[Sequence[_Frame], _Frame, Sequence[_Frame]]]:
+def neighbourhoods(frames: Iterator[Frame], *, before: int, after: int) -> Iterator[
+        tuple[Sequence[Frame], Frame, Sequence[Frame]]]:
     """Yield every frame with up to ``before`` frames before it and up to ``after`` frames after it."""
-    past: deque[_Frame] = deque(maxlen=before)
+    past: deque[Frame] = deque(maxlen=before)
     coming = deque(islice(frames, 1 + after))
     while coming:
         frame = coming.popleft()
@@ -110,26 +104,38 @@ def _neighbourhoods(frames: Iterator[_Frame], *, before: int, after: int) -> Ite
         coming.extend(islice(frames, 1))
 
 
-def _framed(prediction: Prediction, frame: _Frame, target: int, *, previous: bool, following: bool,
+def clip_of(method: Method, source: FrameSource, past: Sequence[Frame], frame: Frame, coming: Sequence[Frame]) -> Clip:
+    """Return the clip around a frame; at the ends the outermost frame stands in for those that are not there."""
+    before, after = method.target, method.clip_length - 1 - method.target
+    frames = [*[(past or [frame])[0]] * (before - len(past)), *past, frame, *coming,
+              *[(coming or [frame])[-1]] * (after - len(coming))]
+    height, width = frame.tensor.shape[-2:]
+    return Clip(images=torch.stack([f.tensor for f in frames])[None], target=method.target,
+                camera=source.camera.resized(height=height, width=width),
+                time_s=torch.tensor([[float(source.time_s[f.index]) for f in frames]], dtype=torch.float64),
+                key=(f"{source.name}/{source.frame_name(frame.index)}",))
+
+
+def _framed(prediction: Prediction, frame: Frame, target: int, *, previous: bool, following: bool,
             key: str) -> FramePrediction:
     """Pick the target's depth and its motions to real neighbours out of a clip's prediction."""
     def motion(step: int, real: bool) -> SE3 | None:
         found = prediction.motion.get((target, target + step)) if real else None
         if found is None:
             return None
-        _refuse_nan(found.t, key)
+        refuse_nan(found.t, key)
         # By way of the logarithm: float32 rotations are off by 1e-7, which a long chain would add up.
         return SE3.exp(found[0].to(torch.float64).log())
 
     levels = prediction.inv_depth.get(target)
     if levels is not None:
-        _refuse_nan(levels[0], key)
+        refuse_nan(levels[0], key)
     return FramePrediction(index=frame.index, image=frame.image, scale=prediction.scale,
                            next_from_this=motion(1, following), previous_from_this=motion(-1, previous),
                            inv_depth=None if levels is None else levels[0][0, 0].float().numpy())
 
 
-def _refuse_nan(value: Tensor, key: str) -> None:
+def refuse_nan(value: Tensor, key: str) -> None:
     """Raise CheckpointError unless every number is finite."""
     if not bool(torch.isfinite(value).all()):
         raise CheckpointError(f"the run predicts NaN for {key}: its training diverged; use another checkpoint, or "

@@ -1,9 +1,9 @@
 """Write a prediction folder: depth maps, a colour video, trajectories, and what they mean."""
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,10 +15,10 @@ from egoflow.data.cameras import write_camera
 from egoflow.data.files import write_bytes
 from egoflow.data.formats import write_depth_npz, write_depth_png
 from egoflow.data.trajectories import write_trajectory
-from egoflow.data.video_writer import VideoWriter
 from egoflow.errors import DataError
 from egoflow.geometry.se3 import SE3
 from egoflow.inference.colour import ColourScale
+from egoflow.inference.held_video import HeldVideo, frames_per_s
 from egoflow.inference.path import PathBuilder, TwoViewPath
 from egoflow.inference.stream import FramePrediction, predicted_frames
 from egoflow.types import FrameSource, Trajectory
@@ -27,6 +27,13 @@ PNG_UNITS = 512.0
 """16-bit steps per unit of depth: up to 128 units, beyond the far end of the networks' range."""
 LARGEST = 65535 / PNG_UNITS
 """Largest depth in a PNG; what is farther (sky) is written as this."""
+
+
+def describe(folder: Path, about: dict[str, Any]) -> None:
+    """Write ``prediction.json``, or add to what is there already."""
+    path = folder / "prediction.json"
+    known = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    write_bytes(path, (json.dumps(known | about, indent=1) + "\n").encode())
 
 
 class PredictionWriter:
@@ -44,12 +51,10 @@ class PredictionWriter:
         self.folder, self.source, self.run = folder, source, run
         self.depth_format = depth_format
         self.frames = predicted_frames(run, source)
-        self._stack = ExitStack()
         self._path = PathBuilder()
         self._two_view = TwoViewPath(source, gap=run.data.gap) if two_view else None
-        self._want_video, self._video, self._colour = video, None, ColourScale()
-        self._picture: np.ndarray | None = None
-        self._pictures = 0
+        fps = frames_per_s(source, self.frames)
+        self._video, self._colour = HeldVideo(folder / "inv_depth.mp4", fps=fps) if video else None, ColourScale()
         self._truth: dict[int, SE3] | None = {}
         self._read: set[int] = set()
         self._scale = "relative"
@@ -59,7 +64,8 @@ class PredictionWriter:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
                  trace: TracebackType | None) -> None:
-        self._stack.__exit__(kind, value, trace)
+        if self._video is not None:
+            self._video.__exit__(kind, value, trace)
 
     def add(self, frame: FramePrediction) -> None:
         """Write one frame's depth and picture, and take its motions."""
@@ -74,14 +80,14 @@ class PredictionWriter:
             # Inverse depth, not depth: half-way between a post and the sky is no wall far behind the post.
             inv_depth = cv2.resize(frame.inv_depth, (width, height), interpolation=cv2.INTER_LINEAR)
             self._write_depth(self.source.frame_name(frame.index), inv_depth)
-            if self._want_video:
-                self._hold(self.frames.index(frame.index))
-                self._picture = np.concatenate((frame.image, self._colour(inv_depth)), axis=0)
-                self._hold(self.frames.index(frame.index) + 1)
+            if self._video is not None:
+                self._video.show(np.concatenate((frame.image, self._colour(inv_depth)), axis=0),
+                                 position=self.frames.index(frame.index))
 
     def finish(self) -> None:
         """Write the trajectories and the descriptions."""
-        self._hold(len(self.frames))
+        if self._video is not None:
+            self._video.finish(len(self.frames))
         time_s = np.asarray(self.source.time_s, np.float64)
         paths = {"trajectory": self._path.trajectory(self.frames, time_s),
                  "two_view": self._two_view.trajectory(self.frames, time_s) if self._two_view else None,
@@ -96,7 +102,7 @@ class PredictionWriter:
                  "first": names[0], "last": names[-1], "gap": self.run.data.gap,
                  "not_readable": [n for n, i in zip(names, self.frames, strict=True) if i not in self._read],
                  "scale": self._scale, "trajectory": "world_from_cam, first frame = world, x right, y down, z forward"}
-        write_bytes(self.folder / "prediction.json", (json.dumps(about, indent=1) + "\n").encode())
+        describe(self.folder, about)
 
     def _write_depth(self, name: str, inv_depth: np.ndarray) -> None:
         """Write one depth map, and once the file that says its unit."""
@@ -112,16 +118,6 @@ class PredictionWriter:
             content = {"png_units_per_depth_unit": PNG_UNITS, "largest": LARGEST, "scale": self._scale,
                        "resized_as": "inverse depth"}
             write_bytes(side, (json.dumps(content) + "\n").encode())
-
-    def _hold(self, pictures: int) -> None:
-        """Show the last picture until the video has this many."""
-        while self._picture is not None and self._pictures < pictures:
-            if self._video is None:
-                steps_s = np.diff(np.asarray(self.source.time_s, np.float64)[list(self.frames)])
-                fps = 1 / max(float(np.median(steps_s)), 1e-3) if len(steps_s) else 10.0
-                self._video = self._stack.enter_context(VideoWriter(self.folder / "inv_depth.mp4", fps=fps))
-            self._video.write(self._picture)
-            self._pictures += 1
 
     def _ask_truth(self, index: int) -> None:
         """Take the true motion of a frame; a source that does not know one of them is not asked again."""

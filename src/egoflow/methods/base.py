@@ -1,11 +1,12 @@
 """What every method is: predict, losses, phases. Method classes are final; only this one is abstract."""
 
 import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from egoflow.errors import ConfigError
 from egoflow.methods.start import StartSchedule, with_start
 from egoflow.types import Clip, LossTerms, Prediction
 
@@ -60,3 +61,22 @@ class Method(nn.Module, abc.ABC):
         if clip.start:
             terms = with_start(terms, clip, prediction, progress if overall is None else overall, self.start)
         return terms, prediction
+
+
+def both_flows(method: Method, clip: Clip) -> tuple[Tensor, Tensor]:
+    """Return the flow [B, 2, H, W] from the target t to the next frame of a clip, and the one back on its grid.
+
+    A method that predicts (t, t + 1) alone is asked again with the two frames exchanged. Raises ConfigError for a
+    method without flow between these frames.
+    """
+    here, there = clip.target, clip.target + 1
+    found = method.predict(clip).flow
+    if (here, there) not in found:
+        name = type(method).__module__.rpartition(".")[2]
+        raise ConfigError(f"{name}: this method gives no flow; use one of flow ('egoflow methods' lists them)")
+    if (there, here) in found:
+        return found[here, there][0], found[there, here][0]
+    order = list(range(clip.images.shape[1]))
+    order[here], order[there] = there, here
+    exchanged = replace(clip, images=clip.images[:, order], time_s=clip.time_s[:, order], truth=None, start={})
+    return found[here, there][0], method.predict(exchanged).flow[here, there][0]
