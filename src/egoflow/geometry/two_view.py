@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from egoflow.geometry.camera import Camera
+from egoflow.geometry.classical_flow import dis_flow
 
 WORKING_ROWS = 256
 """Frames are halved until they have at most this many rows: DIS is as exact and four times faster."""
@@ -47,18 +48,16 @@ def pair_geometry(image_a: np.ndarray, image_b: np.ndarray, camera: Camera, *, s
         PairGeometry, PairGeometry]:
     """Return the geometry of (a, b) and of (b, a) from two RGB uint8 images [H, W, 3] of one camera."""
     gray_a, gray_b = (_working_gray(image) for image in (image_a, image_b))
-    flow_ab, flow_ba = dense_flow(gray_a, gray_b), dense_flow(gray_b, gray_a)
+    flow_ab, flow_ba = _dense_flow(gray_a, gray_b), _dense_flow(gray_b, gray_a)
     usable_ab, usable_ba = _consistent(flow_ab, flow_ba), _consistent(flow_ba, flow_ab)
     small = camera.resized(height=gray_a.shape[0], width=gray_a.shape[1])
     ab = geometry_from_flow(flow_ab, usable_ab, small, texture=_textured(gray_a), seed=seed)
     return ab, ab.reversed(flow_ba, usable_ba)
 
 
-def dense_flow(gray_a: np.ndarray, gray_b: np.ndarray) -> np.ndarray:
-    """Return the DIS flow [h, w, 2] (Kroeger 2016, medium preset) between two uint8 images [h, w]."""
-    if min(gray_a.shape) < 16:
-        return np.zeros((*gray_a.shape, 2), np.float32)
-    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(gray_a, gray_b, None)  # type: ignore[call-overload]
+def _dense_flow(gray_a: np.ndarray, gray_b: np.ndarray) -> np.ndarray:
+    """Return the DIS flow [h, w, 2] between two uint8 images [h, w]."""
+    return np.ascontiguousarray(np.moveaxis(dis_flow(gray_a, gray_b), 0, 2))
 
 
 def geometry_from_flow(flow_ab: np.ndarray, usable: np.ndarray, camera: Camera, *, texture: np.ndarray | None = None,
