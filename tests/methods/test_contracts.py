@@ -81,7 +81,7 @@ def pairs_of(clip: Clip) -> list[tuple[int, int]]:
 
 
 def truth_of(clip: Clip) -> Truth:
-    """Return what is true of the pictures that slide, a wall at depth 2: known at four pixels of five, NaN elsewhere."""
+    """Return what is true of the pictures that slide, a wall at depth 2: known at 80 % of the pixels, NaN elsewhere."""
     images = clip.images
     shape = (*images.shape[:2], 1, *images.shape[-2:])
     known = torch.rand(shape) < 0.8

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from egoflow.geometry.precision import full_precision
+from egoflow.networks.correlation import windowed_correlation
 
 
 class _Stage(nn.Module):
@@ -103,11 +104,9 @@ class TinyMotionNet(nn.Module):
 
 def correlation(feature_a: Tensor, feature_b: Tensor, *, radius: int) -> Tensor:
     """Return the cosine of each feature of a with those of b around it: [B, (2 radius + 1)^2, h, w]."""
+    # A mean over channels, made a sum again.
     a, b = F.normalize(feature_a, dim=1), F.normalize(feature_b, dim=1)
-    height, width = a.shape[-2:]
-    padded = F.pad(b, (radius,) * 4)
-    return torch.stack([(a * padded[..., dy:dy + height, dx:dx + width]).sum(1)
-                        for dy in range(2 * radius + 1) for dx in range(2 * radius + 1)], dim=1)
+    return windowed_correlation(a, b, radius=radius) * a.shape[1]
 
 
 def _position(feature: Tensor) -> Tensor:
