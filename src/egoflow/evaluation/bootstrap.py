@@ -36,6 +36,21 @@ def mean_interval(values: "Sequence[float] | np.ndarray", *, block: int = 1, res
     return ends if transform is None else (transform(ends[0]), transform(ends[1]))
 
 
+def ratio_interval(sums: Sequence[float], counts: Sequence[float], *, resamples: int = 1000, seed: int = 0,
+                   level: float = LEVEL) -> Interval | None:
+    """Return the percentile interval of ``sum(sums) / sum(counts)`` [N], each pair of entries drawn together.
+
+    Entries that count nothing are left out; None for fewer than two others.
+    """
+    pairs = np.array([(total, count) for total, count in zip(sums, counts, strict=True) if count > 0], np.float64)
+    if len(pairs) < 2:
+        return None
+    generator = np.random.default_rng(seed)
+    drawn = [pairs[generator.integers(len(pairs), size=len(pairs))].sum(0) for _ in range(resamples)]
+    low, high = np.quantile([total / count for total, count in drawn], [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def block_length(count: int) -> int:
     """Return the length of block used for a path of ``count`` ordered values: its square root, rounded."""
     return max(1, round(math.sqrt(count)))

@@ -1,0 +1,261 @@
+"""The files of a flow evaluation: flows, masks, confidences and images, matched by the name of their pair."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from egoflow.data.files import natural_key
+from egoflow.data.folders import IMAGE_FOLDERS, image_files
+from egoflow.data.formats import read_flow, read_image, read_mask, read_pfm
+from egoflow.errors import DataError
+from egoflow.evaluation.flow_baselines import baseline_flow
+from egoflow.evaluation.inputs import inside_run
+
+FLOW_SUFFIXES = (".flo", ".pfm", ".png")
+"""In this order: a folder of the FlyingChairs holds its images (.png) beside the flows."""
+# FlyingChairs calls a pair 00001_img1, 00001_img2, 00001_flow.
+_ROLE = re.compile(r"_(flow|img[0-9])$")
+Item = TypeVar("Item")
+Flow = tuple[np.ndarray, np.ndarray]
+"""Flow [2, H, W] in pixels and where it is known, bool [H, W]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named(Generic[Item]):
+    """Files by the name of their pair; ``single``: one file was given, which fits any one name."""
+
+    where: Path
+    what: str
+    items: Mapping[str, Item]
+    single: bool = False
+
+    def count(self) -> str:
+        """Return how many there are, in words."""
+        return f"{len(self.items)} {self.what}{'' if len(self.items) == 1 else 's'}"
+
+    def of(self, name: str) -> Item:
+        """Return what belongs to a pair; DataError where nothing does."""
+        if self.single:
+            return next(iter(self.items.values()))
+        if name not in self.items:
+            raise DataError(f"{self.where}: holds no {self.what} for the pair {name}; every scored pair needs one")
+        return self.items[name]
+
+
+def pair_name(path: Path, folder: Path) -> str:
+    """Return the name a file is matched by: its path below ``folder`` without suffix and FlyingChairs' role."""
+    below = path.relative_to(folder)
+    return (below.parent / _ROLE.sub("", path.stem)).as_posix()
+
+
+def flow_files(path: Path) -> Named[Path]:
+    """Return the flow files (.flo, KITTI's .png, .pfm) that a file, a folder or a folder that holds ``flow`` means.
+
+    Of a folder and all below it one format is taken, the first of FLOW_SUFFIXES that is there.
+    """
+    path = inside_run(path)
+    return _listed(_beside(path, "flow") or path, FLOW_SUFFIXES, what="flow")
+
+
+def true_flow_files(path: Path) -> tuple[Named[Path], Named[Path] | None]:
+    """Return the true flows that ``path`` means, and the masks of what is visible that lie beside them.
+
+    A folder written by 'egoflow predict' keeps its truth in ``truth`` and ``truth_visible``, a rendered world in
+    ``flow`` and ``visible``.
+    """
+    path = inside_run(path)
+    folder = path.parent if path.name == "truth" and (path.parent / "truth_visible").is_dir() else path
+    for name, masks in (("truth", "truth_visible"), ("flow", "visible")):
+        if inner := _beside(folder, name):
+            visible = _beside(folder, masks)
+            return _listed(inner, FLOW_SUFFIXES, what="flow"), None if visible is None else mask_files(visible)
+    return _listed(path, FLOW_SUFFIXES, what="flow"), None
+
+
+def predicted_confidence(path: Path) -> Named[Path] | None:
+    """Return the maps that a folder written by 'egoflow predict' holds in ``confidence`` beside ``flow``, or None."""
+    path = inside_run(path)
+    found = _beside(path, "confidence") if _beside(path, "flow") else None
+    return None if found is None else confidence_files(found)
+
+
+def _beside(path: Path, name: str) -> Path | None:
+    """Return the folder of this name in ``path``, or None."""
+    return path / name if (path / name).is_dir() else None
+
+
+def mask_files(path: Path) -> Named[Path]:
+    """Return mask images (.png) by pair."""
+    return _listed(path, (".png",), what="mask")
+
+
+def confidence_files(path: Path) -> Named[Path]:
+    """Return confidence maps (.pfm, or .png) by pair."""
+    return _listed(path, (".pfm", ".png"), what="confidence map")
+
+
+def _listed(path: Path, suffixes: tuple[str, ...], *, what: str) -> Named[Path]:
+    """Return the files of the first suffix that a folder holds, or the one file given."""
+    expected = f"{what}s ({', '.join(suffixes)})"
+    if path.is_file():
+        return Named(where=path, what=what, items={pair_name(path, path.parent): path}, single=True)
+    if not path.is_dir():
+        raise DataError(f"{path}: expected a file or a folder of {expected}; there is none of this name")
+    files = sorted((f for f in path.rglob("*") if f.is_file() and not f.name.startswith(".")),
+                   key=lambda f: natural_key(f.relative_to(path).as_posix()))
+    found = next((some for suffix in suffixes if (some := [f for f in files if f.suffix.lower() == suffix])), [])
+    if not found:
+        raise DataError(f"{path}: holds no {expected}")
+    items: dict[str, Path] = {}
+    for file in found:
+        # Of 00001_img1 and 00001_img2 the first is the one whose grid the flow is on.
+        if items.setdefault(pair_name(file, path), file) != file and "_img" not in file.stem:
+            raise DataError(f"{file}: {items[pair_name(file, path)].name} has the same name; leave one of them")
+    return Named(where=path, what=what, items=items)
+
+
+def image_pairs(paths: list[Path]) -> Named[tuple[Path, Path]]:
+    """Return image pairs by the name of their first image.
+
+    Two files are a pair; two folders are matched by name, or in order where they hold equally many; of one folder (a
+    clip's ``image`` too) the frames are paired as FlyingChairs names them, else each with the next.
+    """
+    if len(paths) == 2 and all(path.is_file() for path in paths):
+        name = pair_name(paths[0], paths[0].parent)
+        return Named(where=paths[0], what="image pair", items={name: (paths[0], paths[1])}, single=True)
+    if not paths or len(paths) > 2 or not all(path.is_dir() for path in paths):
+        names = " ".join(map(str, paths))
+        raise DataError(f"{names}: expected two image files, two folders, or one folder of frames")
+    folders = [next((path / name for name in IMAGE_FOLDERS if (path / name).is_dir()), path) for path in paths]
+    pairs = dict(_between(*folders) if len(folders) == 2 else _within(folders[0]))
+    if not pairs:
+        raise DataError(f"{paths[0]}: holds no pair of images")
+    return Named(where=paths[0], what="image pair", items=pairs)
+
+
+def _between(first: Path, second: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:
+    """Yield the pairs of two folders."""
+    a, b = image_files(first), image_files(second)
+    by_stem = {file.stem: file for file in b}
+    common = [(file, by_stem[file.stem]) for file in a if file.stem in by_stem]
+    if not common and len(a) != len(b):
+        raise DataError(f"{first} holds {len(a)} images, {second} {len(b)}, and no names match; give as many of each")
+    for image_a, image_b in common or zip(a, b, strict=True):
+        yield pair_name(image_a, first), (image_a, image_b)
+
+
+def _within(folder: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:
+    """Yield the pairs of frames of a folder, and of the folders below it."""
+    files = image_files(folder)
+    chairs = any(re.search(r"_img[0-9]$", file.stem) for file in files)
+    for a, b in pairwise(files):
+        if not chairs or pair_name(a, folder) == pair_name(b, folder):
+            yield pair_name(a, folder), (a, b)
+    for below in sorted((f for f in folder.iterdir() if f.is_dir()), key=lambda f: natural_key(f.name)):
+        yield from ((f"{below.name}/{name}", pair) for name, pair in _within(below))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowPair:
+    """What is compared of one pair: its truth, the flow of each row, and what is known of its pixels."""
+
+    name: str
+    truth: Flow
+    flows: dict[str, Flow]
+    visible: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowComparison:
+    """All files of an evaluation. ``noc`` are flows of visible pixels alone (KITTI), ``occluded`` masks (white =
+    occluded, Sintel), ``visible`` masks (white = visible, egoflow's worlds); one of the three at most.
+    """
+
+    truth: Named[Path]
+    prediction: Named[Path] | None = None
+    baselines: tuple[str, ...] = ()
+    images: Named[tuple[Path, Path]] | None = None
+    noc: Named[Path] | None = None
+    occluded: Named[Path] | None = None
+    visible: Named[Path] | None = None
+    confidence: Named[Path] | None = None
+
+    def names(self) -> list[str]:
+        """Return the pairs that truth, prediction and images all hold, in natural order; DataError when none is."""
+        sides: list[Named] = [side for side in (self.truth, self.prediction, self.images) if side is not None]
+        common = set(self.truth.items)
+        for side in sides[1:]:
+            common &= common if side.single and self.truth.single else side.items.keys()
+        if not common:
+            held = [f"{side.where} holds {side.count()} (such as {next(iter(side.items))})" for side in sides]
+            raise DataError(f"no names match: {', '.join(held)}; what belongs to a pair must have the same name up to "
+                            f"the suffix")
+        for side in (self.noc, self.occluded, self.visible, self.confidence):
+            if side is not None and side.single and len(common) > 1:
+                raise DataError(f"{side.where}: one {side.what} for {len(common)} pairs; give a folder of them")
+        return sorted(common, key=natural_key)
+
+    def describe(self) -> dict[str, str]:
+        """Return what was matched with what, for the table."""
+        sides = [side.count() for side in (self.prediction, self.images) if side is not None]
+        return {"files": f"by name, of {', '.join([f'{self.truth.count()} of the truth', *sides])}"}
+
+    def read(self, name: str) -> FlowPair:
+        """Return a pair's flows; DataError where sizes differ or a file is missing or damaged."""
+        path = self.truth.of(name)
+        truth = _read_flow(path)
+        size = truth[1].shape
+        flows: dict[str, Flow] = {}
+        if self.prediction is not None:
+            predicted = self.prediction.of(name)
+            flows["prediction"] = _read_flow(predicted)
+            _agree(predicted, flows["prediction"][1].shape, path, size)
+        if self.images is not None:
+            files = self.images.of(name)
+            images = [read_image(file) for file in files]
+            for file, image in zip(files, images, strict=True):
+                _agree(file, image.shape[:2], path, size)
+            flows |= {row: baseline_flow(row, *images) for row in self.baselines if row != "zero"}
+        if "zero" in self.baselines:
+            flows["zero"] = np.zeros_like(truth[0]), np.ones(size, bool)
+        return FlowPair(name=name, truth=truth, flows=flows, visible=self._visible(name, path, size),
+                        confidence=self._confidence(name, path, size))
+
+    def _visible(self, name: str, truth: Path, size: tuple[int, ...]) -> np.ndarray | None:
+        """Return the pixels that are not occluded, where it is known."""
+        for side, inverted in ((self.noc, False), (self.occluded, True), (self.visible, False)):
+            if side is not None:
+                file = side.of(name)
+                mask = _read_flow(file)[1] if side is self.noc else read_mask(file)
+                _agree(file, mask.shape, truth, size)
+                return ~mask if inverted else mask
+        return None
+
+    def _confidence(self, name: str, truth: Path, size: tuple[int, ...]) -> np.ndarray | None:
+        """Return the confidence in the prediction, where it is given."""
+        if self.confidence is None:
+            return None
+        file = self.confidence.of(name)
+        value = read_pfm(file) if file.suffix.lower() == ".pfm" else read_image(file)[..., 0]
+        _agree(file, value.shape, truth, size)
+        return value
+
+
+def _read_flow(path: Path) -> Flow:
+    """Return a flow file as [2, H, W] and what of it is known."""
+    flow, known = read_flow(path)
+    return np.moveaxis(flow, 2, 0), known
+
+
+def _agree(path: Path, size: tuple[int, ...], truth: Path, true_size: tuple[int, ...]) -> None:
+    """Raise DataError unless both have one size."""
+    if tuple(size) != tuple(true_size):
+        shapes = ["x".join(map(str, shape)) for shape in (size, true_size)]
+        raise DataError(f"{path} is {shapes[0]}, but {truth} is {shapes[1]}; sizes must agree (flow in pixels cannot "
+                        f"be compared across sizes)")
