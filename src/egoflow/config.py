@@ -64,11 +64,13 @@ class OptimConfig:
     lr: Positive = 2e-4
     betas: tuple[Share, Share] = (0.9, 0.999)
     weight_decay: Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)] = 0.0
+    decoupled_weight_decay: bool = False
+    """Shrink weights beside Adam's step (AdamW) and not through its moments."""
     batch_size: Count = 4
     """Clips a step, over all processes."""
     clip_norm: Positive | None = 10.0
     """Largest gradient norm; None switches clipping off."""
-    schedule: Literal["constant", "one_cycle"] = "constant"
+    schedule: Literal["constant", "one_cycle", "one_cycle_linear"] = "constant"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,12 @@
 import math
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from egoflow.config import OptimConfig
-from egoflow.training.optim import learning_rate
+from egoflow.training.optim import learning_rate, make_optimizer
 from egoflow.training.sampler import StepSampler
 
 
@@ -40,3 +41,31 @@ def test_one_cycle_closed_form() -> None:
     assert learning_rate(config, 0.65) == pytest.approx(0.5, abs=1e-5)
     assert learning_rate(config, 1.0) == pytest.approx(1e-5)
     assert math.isclose(learning_rate(OptimConfig(lr=0.3), 0.7), 0.3)
+
+
+def test_linear_one_cycle_closed_form() -> None:
+    """The published schedule, 1/25 up to 1 within 5 % and down to 1/250,000; PyTorch's own is the oracle."""
+    config = OptimConfig(lr=1.0, schedule="one_cycle_linear")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    oracle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=1001, pct_start=0.05,
+                                                 cycle_momentum=False, anneal_strategy="linear")
+    for step in range(1001):
+        # Its peak comes one step early: it counts pct_start * total_steps - 1 steps up.
+        assert learning_rate(config, step / 1000) == pytest.approx(oracle.get_last_lr()[0], abs=0.021)
+        optimizer.step()
+        if step < 1000:
+            oracle.step()
+    assert learning_rate(config, 0.0) == pytest.approx(1 / 25)
+    assert learning_rate(config, 0.05) == pytest.approx(1.0)
+    assert learning_rate(config, 1.0) == pytest.approx(1 / 250_000) == pytest.approx(oracle.get_last_lr()[0])
+
+
+@pytest.mark.parametrize(("decoupled", "expected"), [(True, 1 - 0.1 * 0.5 - 0.1), (False, 1 - 0.1)])
+def test_decoupled_weight_decay_shrinks_beside_the_step(decoupled: bool, expected: float) -> None:
+    """Adam's first step is lr whatever the gradient's size; AdamW takes lr * decay * weight off as well."""
+    module = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.ones_(module.weight)
+    optimizer = make_optimizer(module, OptimConfig(lr=0.1, weight_decay=0.5, decoupled_weight_decay=decoupled))
+    module.weight.grad = torch.ones_like(module.weight)
+    optimizer.step()
+    assert float(module.weight.detach()) == pytest.approx(expected, abs=1e-6)
