@@ -87,6 +87,16 @@ def test_what_a_page_names_exists(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_link_to_a_line_leads_to_what_it_names(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+\.py)#L(\d+)\)[\s|]*`(\w+)`", page.read_text())
+    assert page.name != "methods.md" or links
+    for path, line, name in links:
+        lines = (page.parent / path).resolve().read_text().splitlines()
+        found = [i for i, text in enumerate(lines, 1) if re.match(rf"\s*(def|class) {name}\b|{name}\b.* = ", text)]
+        assert int(line) in found, f"{path}: {name} is at line {found}, the page says {line}"
+
+
 def test_every_convention_names_its_test() -> None:
     sections = re.split(r"\n## \d+\. ", (DOCS / "conventions.md").read_text())[1:]
     assert len(sections) == 15
