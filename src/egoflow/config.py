@@ -70,7 +70,11 @@ class OptimConfig:
     """Clips a step, over all processes."""
     clip_norm: Positive | None = 10.0
     """Largest gradient norm; None switches clipping off."""
-    schedule: Literal["constant", "one_cycle", "one_cycle_linear"] = "constant"
+    schedule: Literal["constant", "one_cycle", "one_cycle_linear", "halving"] = "constant"
+    halve_at: tuple[Share, ...] = ()
+    """Shares of each phase after which ``halving`` halves the rate."""
+    warm_up: Share = 0.0
+    """Share of each phase over which ``halving`` rises to the rate from a hundredth of it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,3 +69,10 @@ def test_decoupled_weight_decay_shrinks_beside_the_step(decoupled: bool, expecte
     module.weight.grad = torch.ones_like(module.weight)
     optimizer.step()
     assert float(module.weight.detach()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_halving_counts_within_a_phase_and_rises_from_a_hundredth() -> None:
+    config = OptimConfig(lr=1.0, schedule="halving", halve_at=(0.5, 0.75), warm_up=0.1)
+    rates = [learning_rate(config, within) for within in (0.0, 0.05, 0.1, 0.49, 0.5, 0.74, 0.75, 1.0)]
+    assert rates == pytest.approx([0.01, 0.505, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25])
+    assert learning_rate(config, 0.9, 0.2) == 1.0

@@ -22,7 +22,7 @@ def windowed_correlation(feature_a: Tensor, feature_b: Tensor, *, radius: int, s
     (2 radius + 1) + dx + radius holds d = stride (dx, dy); what lies outside b counts as zero. FlowNetC has radius 10
     and stride 2: 441 channels, up to 20 pixels. (Fischer 2015, equation 1, with a patch of one pixel)
     """
-    # Neighbouring displacements differ in the third digit, which is half precision's last.
+    # Costs of neighbouring displacements are close to each other, too close for half precision.
     with torch.autocast(feature_a.device.type, enabled=False):
         a, b = full_precision(feature_a), full_precision(feature_b)
         if stride == 1:

@@ -23,13 +23,20 @@ def clip_gradients(method: nn.Module, limit: float | None) -> Tensor:
     return norm
 
 
-def learning_rate(config: OptimConfig, progress: float) -> float:
-    """Return the rate at ``progress`` 0..1: constant, or one cycle (Smith 2018).
+def learning_rate(config: OptimConfig, progress: float, within: float | None = None) -> float:
+    """Return the rate at ``progress`` 0..1: constant, one cycle (Smith 2018), or halved at some points.
 
     One cycle rises for 30 % of the steps and falls, by cosines; the linear one rises for 5 % (Teed & Deng 2020).
+    Halving counts ``within`` the phase (``progress`` where not given): each network of a stack goes through all of it
+    (Ilg 2017), and may begin with a hundredth of the rate (FlowNetC, whose gradients explode otherwise).
     """
     if config.schedule == "constant":
         return config.lr
+    if config.schedule == "halving":
+        within = progress if within is None else within
+        if within < config.warm_up:
+            return config.lr * (0.01 + 0.99 * within / config.warm_up)
+        return config.lr / 2 ** sum(within >= at for at in config.halve_at)
     if config.schedule == "one_cycle_linear":
         warm, low, last = 0.05, 1 / 25, 4e-6
         if progress < warm:

@@ -133,7 +133,7 @@ class Trainer:
         """Take one optimiser step; return what the log wants when ``report`` is set."""
         done = (step - 1) / self.run.loop.steps
         within = self._enter_phase(done)
-        rate = learning_rate(self.run.optim, done)
+        rate = learning_rate(self.run.optim, done, within)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
