@@ -185,12 +185,15 @@ class FrameSource(Protocol):
 
     name: str
     """Names the source in logs and errors: "kitti/2011_09_26_drive_0001"."""
-    camera: Camera
-    """The camera (batch of 1) of the frames at their native size."""
     time_s: np.ndarray
     """Time stamps [N] in seconds, strictly increasing."""
     scale: Scale
     """Unit of the truth's lengths."""
+
+    @property
+    def camera(self) -> Camera:
+        """Return the camera (batch of 1) of the frames at their native size."""
+        ...
 
     def __len__(self) -> int:
         """Return the number of frames."""

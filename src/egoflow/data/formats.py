@@ -186,7 +186,11 @@ def read_flo(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         width, height = struct.unpack("<ii", header[4:])
         _check_size(path, height=height, width=width, length=length - 12, pixels_per_byte=1 / 8)
         flow = np.frombuffer(stream.read(8 * height * width), "<f4").reshape(height, width, 2)
-    # NaN compares as unknown too.
+    return _known(flow)
+
+
+def _known(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return flow [H, W, 2] float32 and bool [H, W]: it is known; NaN and what is beyond 1e9 are not."""
     valid = np.asarray((np.abs(flow) < 1e9).all(axis=2))
     return np.where(valid[..., None], flow, np.float32(0)).astype(np.float32), valid
 
@@ -220,9 +224,19 @@ def read_pfm(path: str | Path) -> np.ndarray:
 def write_pfm(path: str | Path, value: np.ndarray) -> None:
     """Write float32 [H, W] or [H, W, 3] as a little-endian portable float map."""
     _check_map(path, value, channels=3 if value.ndim == 3 else None)
-    kind = "PF" if value.ndim == 3 else "Pf"
-    header = f"{kind}\n{value.shape[1]} {value.shape[0]}\n-1.0\n".encode()
+    header = f"{'PF' if value.ndim == 3 else 'Pf'}\n{value.shape[1]} {value.shape[0]}\n-1.0\n".encode()
     write_bytes(path, header + value[::-1].astype("<f4").tobytes())
+
+
+def read_flow(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return flow [H, W, 2] float32 in pixels and ``valid`` bool of a .flo, a KITTI .png or a .pfm of x, y, unused."""
+    suffix = Path(path).suffix.lower()
+    if suffix in (".flo", ".png"):
+        return read_flo(path) if suffix == ".flo" else read_flow_png(path)
+    value = read_pfm(path) if suffix == ".pfm" else None
+    if value is None or value.ndim != 3:
+        raise DataError(f"{path}: expected a flow file: .flo, KITTI's 16-bit .png or a .pfm of 3 channels")
+    return _known(value[..., :2])
 
 
 def _read_npy(path: str | Path, name: str, data: bytes) -> np.ndarray:

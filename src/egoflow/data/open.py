@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from egoflow.data.files import frame_number
-from egoflow.data.folders import ImageFolder, clip_folder, is_clip_folder
+from egoflow.data.flow_frames import FlowFrames
+from egoflow.data.flow_sets import find_shots
+from egoflow.data.folders import IMAGE_SUFFIXES, ImageFolder, clip_folder, is_clip_folder
 from egoflow.data.kitti import is_odometry_sequence, is_raw_drive, odometry_sequence, raw_drive
 from egoflow.data.video import VIDEO_SUFFIXES, VideoFile
 from egoflow.errors import DataError
@@ -68,30 +70,55 @@ def parse_frames(text: str, *, length: int, name: str) -> range:
 
 
 def open_source(path: str | Path, *, camera: Camera | str | None = None, frames: str | None = None) -> FrameSource:
-    """Open a video, a folder of images, a clip folder, or a KITTI odometry sequence or raw drive.
+    """Open a video, a folder of images, a clip folder, a KITTI sequence or drive, or one shot of a flow data set.
 
     ``camera`` is a Camera or ``camera.json``, ``fx,fy,cx,cy`` or ``fov=70``, for footage that brings no intrinsics (and
     wins over those it brings). ``frames`` is a Python slice over the frames by position. Raises DataError that names
     the path and says what was expected.
     """
-    source = _opened(Path(path), camera)
+    sources = open_shots(path, camera=camera, frames=frames)
+    if len(sources) > 1:
+        title, shots = find_shots(path)
+        raise DataError(f"{path}: holds {len(shots)} pairs or scenes of {title}; name one of them, for instance "
+                        f"{shots[0].file(0)}")
+    return sources[0]
+
+
+def open_shots(path: str | Path, *, camera: Camera | str | None = None, frames: str | None = None) -> list[FrameSource]:
+    """Open all pairs or scenes at or below ``path`` in a flow data set, or the one source that open_source opens.
+
+    ``camera`` and ``frames`` are those of every one of them.
+    """
+    sources = _opened(Path(path), camera)
     if frames is None:
-        return source
-    return FrameSlice(source, parse_frames(frames, length=len(source), name=source.name))
+        return sources
+    return [FrameSlice(s, parse_frames(frames, length=len(s), name=s.name)) for s in sources]
 
 
-def _opened(path: Path, camera: Camera | str | None) -> FrameSource:
+def _opened(path: Path, camera: Camera | str | None) -> list[FrameSource]:
     """Open what lies at ``path``."""
+    if path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES:
+        return [VideoFile(path, camera)]
+    if is_odometry_sequence(path):
+        return [odometry_sequence(path, camera)]
+    if is_raw_drive(path):
+        return [raw_drive(path, camera)]
+    if is_clip_folder(path):
+        return [clip_folder(path, camera)]
+    if shots := find_shots(path)[1]:
+        sources = [FlowFrames(shot, camera) for shot in shots]
+        # One stands for all: a camera that is missing or misfits is said on opening, not at the first clip.
+        sources[0].check_camera()
+        return [*sources]
+    return [_footage(path, camera)]
+
+
+def _footage(path: Path, camera: Camera | str | None) -> FrameSource:
+    """Open a folder of images or one that holds such a folder; DataError where there is neither."""
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if path.is_file():
         return VideoFile(path, camera)
-    if is_odometry_sequence(path):
-        return odometry_sequence(path, camera)
-    if is_raw_drive(path):
-        return raw_drive(path, camera)
-    if is_clip_folder(path):
-        return clip_folder(path, camera)
     subfolder = next((path / n for n in ("image", "images") if (path / n).is_dir()), None)
     if subfolder is not None:
         return clip_folder(path, camera)

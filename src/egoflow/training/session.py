@@ -14,7 +14,7 @@ from egoflow.console import note, track
 from egoflow.data.cameras import UnknownCameraError
 from egoflow.data.clips import ClipDataset, split
 from egoflow.data.eigen import read_static_frames, static_indices
-from egoflow.data.open import FrameSlice, open_source, parse_frames
+from egoflow.data.open import FrameSlice, open_shots, parse_frames
 from egoflow.data.two_view_cache import TwoViewCache
 from egoflow.errors import ConfigError, DataError
 from egoflow.registry import load_method
@@ -51,11 +51,11 @@ def _opened(path: str, data: DataConfig, *, needs_camera: bool) -> list[FrameSou
     if path.startswith(WORLD):
         return _worlds(path, data)
     try:
-        return [open_source(path, camera=data.camera, frames=data.frames)]
+        return open_shots(path, camera=data.camera, frames=data.frames)
     except UnknownCameraError:
         if needs_camera:
             raise
-        return [open_source(path, camera=STAND_IN_CAMERA, frames=data.frames)]
+        return open_shots(path, camera=STAND_IN_CAMERA, frames=data.frames)
 
 
 def _worlds(path: str, data: DataConfig) -> list[FrameSource]:
