@@ -20,7 +20,7 @@ from egoflow.errors import EgoflowError
 
 COMMANDS = {
     "train": "train a method on video and write a run folder",
-    "predict": "predict depth, motion and trajectory of a video or folder with a trained run",
+    "predict": "predict depth, motion and trajectory, or flow, of a video or folder with a trained run",
     "evaluate": "score a run, or anyone's files, against ground truth",
     "render": "render a procedural world with exact ground truth",
     "demo": "render, train, predict and evaluate a small example in minutes",
