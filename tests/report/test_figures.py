@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from egoflow.inference.colour import ColourScale
-from egoflow.report.figures import PALETTE, depth_figure, path_figure
+from egoflow.inference.flow_colour import error_colours
+from egoflow.report.figures import PALETTE, depth_figure, flow_figure, path_figure
 
 GREY = 128
 
@@ -85,3 +86,30 @@ def test_the_colour_scale_follows_slowly_and_greys_what_is_not_finite() -> None:
     value[0, 0], value[1, 1] = np.nan, np.inf
     assert (ColourScale()(value)[[0, 1], [0, 1]] == GREY).all()
     assert ColourScale()(np.full((3, 3), np.nan)).shape == (3, 3, 3)
+
+
+def test_flows_share_colours_and_errors_stand_beside_them() -> None:
+    truth = np.stack((np.tile(np.linspace(-8, 8, 320), (60, 1)), np.full((60, 320), 3.0)))
+    valid = np.arange(320)[None] < np.full((60, 1), 300)
+    truth[:, ~valid] = np.nan
+    good = np.where(valid, truth, 0)
+    picture = flow_figure(truth, valid, {"ours": (good, valid), "worse": (good + 20, valid)})
+    column = picture.shape[1] // 3
+    for row, error in ((26 + 3, error_colours(good, truth, valid)), (60 + 6 + 2 * 26 + 3, None)):
+        tiles = [picture[row:row + 60, index * column + 3:index * column + 323] for index in range(3)]
+        if error is None:
+            # 20 px and more wrong: dark red; unknown stays black.
+            assert (tiles[2][:, :300, 0] > 2 * tiles[2][:, :300, 2]).all()
+            assert not tiles[0][:, 300:].any()
+        else:
+            np.testing.assert_array_equal(tiles[0], tiles[1])
+            np.testing.assert_array_equal(tiles[2], error)
+
+
+@pytest.mark.parametrize("width", [24, 320, 1242])
+def test_the_legends_of_a_flow_figure_fit(width: int) -> None:
+    flow = np.full((2, 20, width), 3.0)
+    picture = flow_figure(flow, np.ones((20, width), bool), {"zero": (0 * flow, np.zeros((20, width), bool))})
+    assert picture.shape[1] >= 960
+    assert (picture[-93:, -30:] == 255).all()
+    assert len(np.unique(picture[-93:].reshape(-1, 3), axis=0)) > 100

@@ -22,8 +22,8 @@ UNKNOWN = 1e9
 """Flow that is not below this is unknown (Middlebury)."""
 FL_PX, FL_SHARE = 3.0, 0.05
 THRESHOLDS_PX = (0.5, 1, 2, 3, 5)
-SPEED_EDGES_PX = (0, 10, 40, math.inf)
-_SPEEDS = ("s0_10", "s10_40", "s40")
+SPEEDS_PX = {"s0_10": (0, 10), "s10_40": (10, 40), "s40": (40, math.inf)}
+"""Lengths of the true flow, the lower end included. (Butler 2012)"""
 
 _METRICS = {metric.key: metric for metric in (
     Metric(key="epe_px", label="EPE", unit="px"), Metric(key="epe_noc_px", label="EPE noc", unit="px"),
@@ -72,8 +72,9 @@ def describe_protocol(name: str) -> dict[str, str]:
     """Return a protocol's choices in words, for the table; raises ConfigError for an unknown name."""
     if name not in _RULES:
         raise ConfigError(f"unknown protocol '{name}'; use one of {', '.join(get_args(ProtocolName))}")
-    return {"protocol": name, "mean": _RULES[name].mean, "scored": "known true flow, where the prediction answers",
-            "Fl": f"error > {FL_PX:g} px and > {FL_SHARE:.0%} of the true length"}
+    words = {"protocol": name, "mean": _RULES[name].mean, "scored": "known true flow, where the row answers (density)"}
+    outlier = {"Fl": f"error > {FL_PX:g} px and > {FL_SHARE:.0%} of the true length"}
+    return words | (outlier if "fl_all_percent" in _RULES[name].columns else {})
 
 
 def angular_error(flow: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -114,7 +115,7 @@ def flow_sums(flow: np.ndarray, truth: np.ndarray, *, visible: np.ndarray | None
             "angular_deg": _sum(angular_error(flow, truth))}
     for px in THRESHOLDS_PX:
         sums[f"over_{px:g}px_percent".replace(".", "_")] = _sum(100.0 * (error > px))
-    for name, low, high in zip(_SPEEDS, SPEED_EDGES_PX, SPEED_EDGES_PX[1:], strict=True):
+    for name, (low, high) in SPEEDS_PX.items():
         sums[f"epe_{name}_px"] = _sum(error[(length >= low) & (length < high)])
     if visible is not None:
         sums |= {"epe_noc_px": _sum(error[visible]), "epe_occ_px": _sum(error[~visible]),
@@ -150,7 +151,7 @@ class FlowScores:
         ``visible`` bool [H, W] and ``confidence`` [H, W] (more is surer) as in ``flow_sums``. Raises DataError where
         shapes differ or the pair has been scored.
         """
-        if name in self.rows.setdefault(row, {}):
+        if name in self.rows.get(row, {}):
             raise DataError(f"pair {name} was scored twice; names must differ")
         if truth.ndim != 3 or truth.shape[0] != 2 or flow.shape != truth.shape:
             raise DataError(f"{name}: flow and truth must be [2, H, W] of one size, got {flow.shape} and {truth.shape}")
@@ -162,7 +163,7 @@ class FlowScores:
         use = known & _usable(flow, valid)
         sums = flow_sums(flow[:, use], truth[:, use], visible=None if visible is None else visible[use],
                          confidence=None if confidence is None else confidence[use])
-        self.rows[row][name] = sums | {"density_percent": (100.0 * int(use.sum()), int(known.sum()))}
+        self.rows.setdefault(row, {})[name] = sums | {"density_percent": (100.0 * int(use.sum()), int(known.sum()))}
 
     def merge(self, other: "FlowScores") -> None:
         """Take over the pairs of ``other``, which must follow the same protocol and share no pair of a row."""
@@ -210,7 +211,7 @@ class FlowScores:
     def _intervals(self, row: str, order: list[str], *, resamples: int, seed: int) -> dict[str, Interval]:
         """Return the intervals of a row's figures, where there are at least two pairs."""
         found = {key: ratio_interval(*self._series(row, key, order), resamples=resamples, seed=seed)
-                 for key in _METRICS}
+                 for key in _METRICS if key != "density_percent"}
         return {key: interval for key, interval in found.items() if interval is not None}
 
     def _columns(self, rows: list[Row]) -> tuple[Metric, ...]:

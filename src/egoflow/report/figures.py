@@ -1,4 +1,4 @@
-"""Pictures for people: paths from above, and depth beside its image and truth."""
+"""Pictures for people: paths from above, depth beside its image and truth, flow beside its truth and errors."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,12 +6,14 @@ import cv2
 import numpy as np
 
 from egoflow.inference.colour import ColourScale
+from egoflow.inference.flow_colour import ERROR_EDGES_PX, error_colours, error_legend, flow_colours, flow_legend
 
 PALETTE = ((40, 40, 40), (214, 69, 65), (31, 119, 180), (44, 160, 44), (148, 103, 189), (255, 140, 0))
 _GRID, _INK, _PALE = (228, 228, 228), (0, 0, 0), (110, 110, 110)
 _TILE = 320
 """Pictures narrower than this are enlarged, or their titles would not fit above them."""
 _GAP = 6
+_WHEEL = 81
 _LINE = 22
 
 
@@ -85,6 +87,45 @@ def depth_figure(rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray | None]
     if len(tiles[0]) > 2:
         _text(foot, "grey: unknown (sky)", (2 * column + _GAP // 2, 18), _PALE)
     return np.concatenate([head, *drawn, foot], axis=0)
+
+
+def flow_figure(truth: np.ndarray, valid: np.ndarray, flows: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Return a row (truth, flow, error) for each named flow as one RGB picture, with the legend of its colours below.
+
+    ``truth`` [2, H, W] with ``valid`` bool [H, W]; ``flows`` name -> the same. All flows share their colours: nearly
+    the longest true one has full colour, longer ones are darker. Unknown pixels are black.
+    """
+    largest = float(np.percentile(np.hypot(*truth)[valid], 99)) or 1.0 if valid.any() else 1.0
+    factor = max(1, -(-_TILE // truth.shape[2]))
+    rows = []
+    for name, (flow, answers) in flows.items():
+        both = valid & answers
+        mean = np.hypot(*(flow - truth))[both].mean() if both.any() else np.nan
+        tiles = (flow_colours(truth, valid, largest=largest), flow_colours(flow, answers, largest=largest),
+                 error_colours(flow, truth, both))
+        drawn = [_margin(np.kron(tile, np.ones((factor, factor, 1), np.uint8))) for tile in tiles]
+        head = np.full((_LINE + 4, 3 * drawn[0].shape[1], 3), 255, np.uint8)
+        for index, title in enumerate(("truth", name, f"error, mean {mean:.3g} px")):
+            _text(head, title, (index * drawn[0].shape[1] + _GAP // 2, 18), _INK)
+        rows += [head, np.concatenate(drawn, axis=1)]
+    return np.concatenate([*rows, _flow_legends(rows[0].shape[1], largest=largest)], axis=0)
+
+
+def _flow_legends(width: int, *, largest: float) -> np.ndarray:
+    """Return the wheel of directions and the scale of errors side by side, ``width`` pixels wide."""
+    wheel, bar = flow_legend(_WHEEL), error_legend(min(2 * width // 5, 400), 12)
+    canvas = np.full((_WHEEL + 2 * _GAP, width, 3), 255, np.uint8)
+    canvas[_GAP:_GAP + _WHEEL, _GAP:_GAP + _WHEEL] = wheel
+    _text(canvas, f"rim: {largest:.3g} px", (_WHEEL + 3 * _GAP, _WHEEL // 2), _PALE)
+    _text(canvas, "black: unknown", (_WHEEL + 3 * _GAP, _WHEEL // 2 + _LINE), _PALE)
+    x, y = 2 * width // 3 - bar.shape[1] // 3, 2 * _GAP
+    canvas[y:y + bar.shape[0], x:x + bar.shape[1]] = bar
+    step = bar.shape[1] / (len(ERROR_EDGES_PX) + 1)
+    for place, edge in enumerate(ERROR_EDGES_PX, start=1):
+        if place % 2:
+            _text(canvas, f"{edge:.2g}", (round(x + place * step) - 8, y + bar.shape[0] + 16), _PALE)
+    _text(canvas, "px; blue: within 3 px or 5 %", (x, y + bar.shape[0] + 16 + _LINE), _PALE)
+    return canvas
 
 
 def _row(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray | None) -> list[np.ndarray]:
