@@ -9,12 +9,12 @@ from PIL import Image
 
 from egoflow.data.cameras import read_camera, resolve_camera
 from egoflow.data.files import frame_number, natural_key, read_text
-from egoflow.data.formats import read_depth_png, read_image, read_mask
+from egoflow.data.formats import read_depth_png, read_flo, read_image, read_mask
 from egoflow.data.trajectories import read_trajectory
 from egoflow.errors import DataError
 from egoflow.geometry.camera import Camera
 from egoflow.geometry.se3 import SE3
-from egoflow.types import FrameTruth, Scale
+from egoflow.types import FlowTruth, FrameTruth, Scale
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 IMAGE_FOLDERS = ("image", "image_0", "image_2", "images")
@@ -75,14 +75,15 @@ def _times_from_names(files: Sequence[Path], *, fps: float) -> np.ndarray:
 class ImageFolder:
     """A folder of image files as a FrameSource, in natural order (frame2 before frame10).
 
-    ``truth`` answers what is known of a frame. Without ``time_s`` [N] the times follow the names at ``fps``,
-    without ``camera`` a camera.json or intrinsics.txt among the images is read. Damaged
+    ``truth`` answers what is known of a frame, ``flow`` of a pair of frames. Without ``time_s`` [N] the times follow
+    the names at ``fps``, without ``camera`` a camera.json or intrinsics.txt among the images is read. Damaged
     frames keep their place and raise DataError by name when they are read; frames of several sizes are refused.
     """
 
     def __init__(self, path: str | Path, camera: Camera | str | None = None, *, name: str | None = None,
                  time_s: np.ndarray | None = None, fps: float = 10.0, scale: Scale = "relative",
-                 truth: Callable[[int], FrameTruth] | None = None) -> None:
+                 truth: Callable[[int], FrameTruth] | None = None,
+                 flow: Callable[[int, int], FlowTruth | None] | None = None) -> None:
         self.path = Path(path)
         self.files = image_files(self.path)
         if len(self.files) < 2:
@@ -97,7 +98,7 @@ class ImageFolder:
         self.time_s = _times_from_names(self.files, fps=fps) if time_s is None else time_s
         if len(self.time_s) != len(self.files):
             raise DataError(f"{path}: {len(self.time_s)} time stamps for {len(self.files)} images; one each is needed")
-        self._truth = truth
+        self._truth, self._flow = truth, flow
 
     def __len__(self) -> int:
         return len(self.files)
@@ -119,6 +120,10 @@ class ImageFolder:
     def truth(self, index: int) -> FrameTruth:
         """Return what is known of frame ``index``."""
         return FrameTruth() if self._truth is None else self._truth(index)
+
+    def flow_truth(self, a: int, b: int) -> FlowTruth | None:
+        """Return the flow from frame ``a`` to frame ``b``, or None where it is not known."""
+        return None if self._flow is None else self._flow(a, b)
 
 
 def read_timestamps(path: str | Path) -> np.ndarray:
@@ -175,6 +180,26 @@ def truth_reader(names: Sequence[str], *, world_from_cam: SE3 | None = None, dep
     return read
 
 
+def flow_reader(folder: Path, names: Sequence[str]) -> Callable[[int, int], FlowTruth | None]:
+    """Return a function that reads the flow of neighbouring frames from what ``egoflow render`` writes.
+
+    ``flow/`` and ``flow_backward/`` hold the flow to the next frame and to the one before, ``visible/`` masks of what
+    is seen in the next; None is returned for pairs without a file.
+    """
+    def read(a: int, b: int) -> FlowTruth | None:
+        file = folder / ("flow" if b > a else "flow_backward") / f"{names[a]}.flo"
+        if abs(b - a) != 1 or not file.exists():
+            return None
+        flow, valid = read_flo(file)
+        mask = folder / "visible" / f"{names[a]}.png"
+        visible = read_mask(mask) if b > a and mask.exists() else None
+        if visible is not None and visible.shape != valid.shape:
+            raise DataError(f"{mask}: {visible.shape[0]}x{visible.shape[1]} pixels, but the flow beside it has "
+                            f"{valid.shape[0]}x{valid.shape[1]}")
+        return FlowTruth(flow_ab=np.ascontiguousarray(flow.transpose(2, 0, 1)), valid=valid, visible=visible)
+    return read
+
+
 def read_poses(path: str | Path, *, frames: int) -> SE3:
     """Return world_from_cam [frames] of a KITTI file; DataError if it has another number of rows."""
     motion = read_trajectory(path, format="kitti").world_from_cam
@@ -193,7 +218,7 @@ def clip_folder(path: str | Path, camera: Camera | str | None = None) -> ImageFo
 
     ``camera.json`` or ``intrinsics.txt`` (3x3), ``poses_kitti.txt`` or ``poses.txt`` (one row a frame), ``depth/`` or
     ``depth_lidar/`` (16-bit PNG, metres * 256), ``static/`` masks, ``timestamps.txt``, ``times.txt`` or the times of
-    ``trajectory_tum.txt``. A ``camera`` given here wins over the file.
+    ``trajectory_tum.txt``; ``flow/``, ``flow_backward/`` and ``visible/``. A ``camera`` given here wins over the file.
     """
     path = Path(path)
     images = _first(path, IMAGE_FOLDERS)
@@ -208,6 +233,7 @@ def clip_folder(path: str | Path, camera: Camera | str | None = None) -> ImageFo
                          world_from_cam=None if poses is None else read_poses(poses, frames=len(files)))
     # Poses alone do not say their unit; depth files are metres by their format.
     return ImageFolder(images, camera, name=path.name, time_s=_clip_times(path), truth=truth,
+                       flow=flow_reader(path, [f.stem for f in files]),
                        scale="relative" if depth is None else "metric")
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from egoflow.config import DataConfig, Run
 from egoflow.console import note, track
+from egoflow.data.affine import affine_settings
 from egoflow.data.cameras import UnknownCameraError
 from egoflow.data.clips import ClipDataset, split
 from egoflow.data.eigen import read_static_frames, static_indices
@@ -64,7 +65,7 @@ def _worlds(path: str, data: DataConfig) -> list[FrameSource]:
     ``scenes=8`` gives eight of them, with this seed and those that follow.
     """
     name, _, query = path.removeprefix(WORLD).partition("?")
-    options: dict[str, Any] = {"seed": 0, "frames": 100, "height": data.height, "width": data.width}
+    options: dict[str, Any] = {"seed": 0, "height": data.height, "width": data.width}
     try:
         options |= {key: yaml.safe_load(value) for key, value in parse_qsl(query, strict_parsing=bool(query))}
     except (ValueError, yaml.YAMLError):
@@ -108,10 +109,13 @@ def make_held_out(run: Run, sources: Sequence[FrameSource]) -> list[Clip]:
 
 def _clips(run: Run, sources: Sequence[FrameSource], *, stride: int, start: TwoViewCache | None) -> ClipDataset:
     data, method = run.data, load_method(run.method).method_type(run.config)
+    if method.needs_camera and (named := affine_settings(data.augment)):
+        raise ConfigError(f"data.augment.{named[0]} moves pixels as no camera does, and {run.method} learns from the "
+                          "camera's motion; leave it out")
     static = read_static_frames(data.static_frames) if data.static_frames is not None else {}
     return ClipDataset(sources, length=method.clip_length, target=method.target, height=data.height, width=data.width,
-                       gap=data.gap, stride=stride, augment=data.augment, on_broken=data.on_broken, start=start,
-                       with_truth=method.supervised,
+                       gap=data.gap, stride=stride, augment=data.augment, crop=data.crop, on_broken=data.on_broken,
+                       start=start, with_truth=method.supervised,
                        exclude=lambda source: static_indices(source, static))
 
 

@@ -1,13 +1,14 @@
-"""A rendered world as a source of frames, and how worlds are found by name."""
+"""Rendered worlds as sources of frames, and how worlds are found by name."""
 
 import difflib
 import importlib
 import inspect
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path as FilePath
-from typing import Any, final, get_type_hints
+from typing import Any, Protocol, final, get_type_hints
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from egoflow.errors import ConfigError
 from egoflow.geometry.camera import Camera
 from egoflow.geometry.se3 import SE3
-from egoflow.types import FlowTruth, FrameTruth, Scale, Trajectory
+from egoflow.types import FlowTruth, FrameSource, FrameTruth, Scale, Trajectory
 from egoflow.worlds.paths import Path
 from egoflow.worlds.raycast import View, look
 from egoflow.worlds.scene import Scene
@@ -25,6 +26,25 @@ from egoflow.worlds.truth import Geometry, PairTruth, pair_truth
 
 FRAME_TIME_S = 0.1
 _KEPT = 4  # Geometry of a few frames is kept: a pair's neighbours are asked for next.
+
+
+class RenderedWorld(FrameSource, Protocol):
+    """What every world is: a source of frames at 10 Hz that knows the exact flow between any two of them.
+
+    ``seed`` and ``options`` are those it was built with; ``samples`` colour samples are taken in a pixel.
+    """
+
+    samples: int
+    seed: int
+    options: dict[str, Any]
+
+    def colours(self, indices: Sequence[int]) -> Tensor:
+        """Return frames [F, 3, H, W] as float32 RGB in [0, 1]."""
+        ...
+
+    def flow_truth(self, a: int, b: int) -> FlowTruth:
+        """Return the exact flow of frames (a, b); it is known everywhere."""
+        ...
 
 
 @final
@@ -45,6 +65,7 @@ class World:
         self.device = _device(device)
         self._cam0_from_scene = path(0.0).inverse()
         self._kept: OrderedDict[int, Geometry] = OrderedDict()
+        self._pair: tuple[int, int, PairTruth] | None = None
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -56,7 +77,7 @@ class World:
 
     def image(self, index: int) -> np.ndarray:
         """Return frame ``index`` as RGB uint8 [H, W, 3]."""
-        return (self.colours([index])[0] * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return as_uint8(self.colours([index])[0])
 
     def colours(self, indices: Sequence[int]) -> Tensor:
         """Return frames [F, 3, H, W] as float32 RGB in [0, 1], rendered as one batch."""
@@ -84,15 +105,16 @@ class World:
 
     def flow_truth(self, a: int, b: int) -> FlowTruth:
         """Return the exact flow of frames (a, b); it is known everywhere."""
-        truth = self.pair_truth(a, b)
-        flow = truth.flow_ab[0].float().cpu().numpy()
-        visible = truth.visible_ab[0, 0].cpu().numpy()
-        return FlowTruth(flow_ab=flow, valid=np.ones(flow.shape[1:], bool), visible=visible)
+        # A pair's truth holds both directions, and who asks for one mostly asks for the other next.
+        if self._pair is None or set(self._pair[:2]) != {a, b}:
+            self._pair = (a, b, self.pair_truth(a, b))
+        first, _, truth = self._pair
+        flow, seen = (truth.flow_ab, truth.visible_ab) if first == a else (truth.flow_ba, truth.visible_ba)
+        valid = np.ones(flow.shape[2:], bool)
+        return FlowTruth(flow_ab=flow[0].float().cpu().numpy(), valid=valid, visible=seen[0, 0].cpu().numpy())
 
     def _checked(self, index: int) -> int:
-        if not 0 <= index < len(self):
-            raise ConfigError(f"world {self.name} has frames 0 to {len(self) - 1}, frame {index} was asked for")
-        return int(index)
+        return checked_frame(self, index)
 
     def _view(self, indices: Sequence[int], dtype: torch.dtype) -> View:
         times = [float(self.time_s[self._checked(i)]) for i in indices]
@@ -108,26 +130,45 @@ class World:
         return self._kept[index]
 
 
+def as_uint8(colours: Tensor) -> np.ndarray:
+    """Return a frame [3, H, W] in [0, 1] as RGB uint8 [H, W, 3]."""
+    return (colours * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+def checked_frame(world: FrameSource, index: int) -> int:
+    """Return ``index``; raise ConfigError unless the world has such a frame."""
+    if not 0 <= index < len(world):
+        raise ConfigError(f"world {world.name} has frames 0 to {len(world) - 1}, frame {index} was asked for")
+    return int(index)
+
+
 def available_worlds() -> list[str]:
     """Return the names of all worlds: the modules of this folder that define ``world``; nothing is imported."""
-    folder = FilePath(__file__).parent
-    return sorted(f.stem for f in folder.glob("*.py") if re.search(r"^def world\(", f.read_text("utf-8"), re.MULTILINE))
+    return list(_world_files())
 
 
-def load_world(name: str, **options: Any) -> World:
+@cache
+def _world_files() -> tuple[str, ...]:
+    # Once for all: a data set may be of thousands of worlds.
+    files = FilePath(__file__).parent.glob("*.py")
+    return tuple(sorted(f.stem for f in files if re.search(r"^def world\(", f.read_text("utf-8"), re.MULTILINE)))
+
+
+def load_world(name: str, **options: Any) -> RenderedWorld:
     """Build the world ``name`` with ``options`` (seed, by default 0; frames, height, width, movers, samples, …).
 
+    It is a World, with depth and camera motion, unless it is made of flat layers (chairs).
     Raises ConfigError for an unknown world or option, with the nearest match.
     """
     names = available_worlds()
     if name not in names:
-        raise ConfigError(f"unknown world '{name}'{_hint(name, names)}; worlds are: {', '.join(names)}")
-    build: Callable[..., World] = importlib.import_module(f"egoflow.worlds.{name}").world
+        raise ConfigError(f"unknown world '{name}'{nearest_hint(name, names)}; worlds are: {', '.join(names)}")
+    build: Callable[..., RenderedWorld] = importlib.import_module(f"egoflow.worlds.{name}").world
     kinds = get_type_hints(build)
     known = list(inspect.signature(build).parameters)
     for option, value in options.items():
         if option not in known:
-            raise ConfigError(f"world {name} has no option '{option}'{_hint(option, known)}; "
+            raise ConfigError(f"world {name} has no option '{option}'{nearest_hint(option, known)}; "
                               f"its options are: {', '.join(known)}")
         kind = kinds.get(option)
         # True is an int to Python, and an int is as good as a float.
@@ -136,10 +177,10 @@ def load_world(name: str, **options: Any) -> World:
     return build(**{"seed": 0, **options})
 
 
-def check_options(name: str, *, seed: int, frames: int, height: int, width: int, movers: int, samples: int,
-                  most_movers: int = 50) -> None:
+def check_options(name: str, *, seed: int, frames: int, height: int, width: int, samples: int, movers: int = 0,
+                  most_movers: int = 50, most_frames: int = 10_000) -> None:
     """Raise ConfigError unless the options that all worlds share are whole numbers in range."""
-    limits = {"seed": (seed, 0, 2**63 - 1), "frames": (frames, 1, 10_000), "height": (height, 8, 8192),
+    limits = {"seed": (seed, 0, 2**63 - 1), "frames": (frames, 1, most_frames), "height": (height, 8, 8192),
               "width": (width, 8, 8192), "movers": (movers, 0, most_movers), "samples": (samples, 1, 64)}
     for option, (value, least, most) in limits.items():
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
@@ -157,7 +198,7 @@ def _device(name: str) -> torch.device:
         raise ConfigError(f"device '{name}' cannot be used here; choose cpu, or cuda where there is one") from error
 
 
-def _hint(word: str, known: list[str]) -> str:
+def nearest_hint(word: str, known: Iterable[str]) -> str:
     """Return ", did you mean 'x'?" for the nearest known word, or nothing."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{near[0]}'?)" if near else ""
