@@ -1,6 +1,7 @@
 """``egoflow evaluate flow`` end to end: every format and layout, baselines, pictures, and every mistake in one line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -93,7 +94,7 @@ def test_folders_below_a_folder_keep_pairs_apart(flows: Path, capsys: pytest.Cap
         write_flo(flows / "sintel" / scene / "frame_0001.flo", _truth(0))
         write_flo(flows / "guess" / scene / "frame_0001.flo", _truth(0) + (error, 0))
     found = _json(capsys, "--prediction", flows / "guess", "--truth", flows / "sintel", "--protocol", "sintel")
-    assert found["per_pair"]["bamboo_2/frame_0001"]["epe_px"] == pytest.approx(3)
+    assert found["per_pair"]["bamboo_2_frame_0001"]["epe_px"] == pytest.approx(3)
     assert (found["pairs"], found["epe_px"]) == (2, pytest.approx(2))
 
 
@@ -136,6 +137,20 @@ def test_baselines_on_every_layout_of_images(frames: Path, capsys: pytest.Captur
         assert list(found["baselines"]) == ["farneback", "zero"]
         assert found["baselines"]["farneback"]["epe_px"] < 0.4
         assert found["baselines"]["zero"]["epe_px"] == pytest.approx(5**0.5)
+
+
+def test_a_folder_of_worlds_is_one_evaluation(frames: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for scene in ("chairs-000", "chairs-001"):
+        shutil.copytree(frames / "clip", frames / "worlds" / scene)
+        shutil.copytree(frames / "clip" / "flow", frames / "worlds" / scene / "flow_backward")
+        for i in range(2):
+            write_mask(frames / "worlds" / scene / "visible" / f"{i:03d}.png", np.ones((96, 128), bool))
+            write_flo(frames / "out" / "flow" / f"{scene}_{i:03d}.flo", np.full((96, 128, 2), (2, 1), np.float32))
+    found = _json(capsys, "--baseline", "dis", "--images", frames / "worlds", "--truth", frames / "worlds",
+                  "--prediction", frames / "out")
+    assert set(found["per_pair"]) == {f"chairs-00{k}_00{i}" for k in (0, 1) for i in (0, 1)}
+    assert (found["epe_px"], found["epe_noc_px"]) == (0, 0)
+    assert found["baselines"]["dis"]["epe_px"] < 0.2
 
 
 def test_a_baseline_stands_beside_a_prediction(frames: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,9 +48,12 @@ class Named(Generic[Item]):
 
 
 def pair_name(path: Path, folder: Path) -> str:
-    """Return the name a file is matched by: its path below ``folder`` without suffix and FlyingChairs' role."""
+    """Return the name a file is matched by: its path below ``folder``, without suffix and FlyingChairs' role.
+
+    Folders are joined by "_", as 'egoflow predict' does where frames of several sources share a name.
+    """
     below = path.relative_to(folder)
-    return (below.parent / _ROLE.sub("", path.stem)).as_posix()
+    return "_".join((*below.parts[:-1], _ROLE.sub("", path.stem)))
 
 
 def flow_files(path: Path) -> Named[Path]:
@@ -58,35 +61,7 @@ def flow_files(path: Path) -> Named[Path]:
 
     Of a folder and all below it one format is taken, the first of FLOW_SUFFIXES that is there.
     """
-    path = inside_run(path)
-    return _listed(_beside(path, "flow") or path, FLOW_SUFFIXES, what="flow")
-
-
-def true_flow_files(path: Path) -> tuple[Named[Path], Named[Path] | None]:
-    """Return the true flows that ``path`` means, and the masks of what is visible that lie beside them.
-
-    A folder written by 'egoflow predict' keeps its truth in ``truth`` and ``truth_visible``, a rendered world in
-    ``flow`` and ``visible``.
-    """
-    path = inside_run(path)
-    folder = path.parent if path.name == "truth" and (path.parent / "truth_visible").is_dir() else path
-    for name, masks in (("truth", "truth_visible"), ("flow", "visible")):
-        if inner := _beside(folder, name):
-            visible = _beside(folder, masks)
-            return _listed(inner, FLOW_SUFFIXES, what="flow"), None if visible is None else mask_files(visible)
-    return _listed(path, FLOW_SUFFIXES, what="flow"), None
-
-
-def predicted_confidence(path: Path) -> Named[Path] | None:
-    """Return the maps that a folder written by 'egoflow predict' holds in ``confidence`` beside ``flow``, or None."""
-    path = inside_run(path)
-    found = _beside(path, "confidence") if _beside(path, "flow") else None
-    return None if found is None else confidence_files(found)
-
-
-def _beside(path: Path, name: str) -> Path | None:
-    """Return the folder of this name in ``path``, or None."""
-    return path / name if (path / name).is_dir() else None
+    return _listed(inside_run(path), FLOW_SUFFIXES, what="flow", inner="flow")
 
 
 def mask_files(path: Path) -> Named[Path]:
@@ -99,23 +74,52 @@ def confidence_files(path: Path) -> Named[Path]:
     return _listed(path, (".pfm", ".png"), what="confidence map")
 
 
-def _listed(path: Path, suffixes: tuple[str, ...], *, what: str) -> Named[Path]:
-    """Return the files of the first suffix that a folder holds, or the one file given."""
+def true_flow_files(path: Path) -> tuple[Named[Path], Named[Path] | None]:
+    """Return the true flows that ``path`` means, and the masks of what is visible that lie beside them, if any.
+
+    A folder written by 'egoflow predict' keeps its truth in ``truth`` and ``truth_visible``, a rendered world (and each
+    in a folder of worlds) in ``flow`` and ``visible``.
+    """
+    path = inside_run(path)
+    folder = path.parent if path.name == "truth" and (path.parent / "truth_visible").is_dir() else path
+    for name, masks in (("truth", "truth_visible"), ("flow", "visible")):
+        if _inner(folder, name):
+            visible = _listed(folder, (".png",), what="mask", inner=masks) if _inner(folder, masks) else None
+            return _listed(folder, FLOW_SUFFIXES, what="flow", inner=name), visible
+    return flow_files(path), None
+
+
+def predicted_confidence(path: Path) -> Named[Path] | None:
+    """Return the maps that a folder written by 'egoflow predict' holds in ``confidence`` beside ``flow``, or None."""
+    path = inside_run(path)
+    written = all((path / name).is_dir() for name in ("flow", "confidence"))
+    return confidence_files(path / "confidence") if written else None
+
+
+def _inner(path: Path, name: str) -> list[Path]:
+    """Return the folder ``name`` in ``path``, or those in the folders of ``path``."""
+    return [path / name] if (path / name).is_dir() else [f for f in path.glob(f"*/{name}") if f.is_dir()]
+
+
+def _listed(path: Path, suffixes: tuple[str, ...], *, what: str, inner: str = "") -> Named[Path]:
+    """Return the one file given, or the files of the first suffix that a folder holds (in its folders ``inner``)."""
     expected = f"{what}s ({', '.join(suffixes)})"
     if path.is_file():
         return Named(where=path, what=what, items={pair_name(path, path.parent): path}, single=True)
     if not path.is_dir():
         raise DataError(f"{path}: expected a file or a folder of {expected}; there is none of this name")
-    files = sorted((f for f in path.rglob("*") if f.is_file() and not f.name.startswith(".")),
-                   key=lambda f: natural_key(f.relative_to(path).as_posix()))
-    found = next((some for suffix in suffixes if (some := [f for f in files if f.suffix.lower() == suffix])), [])
+    folders = (_inner(path, inner) if inner else []) or [path]
+    named = [("" if path in (folder, folder.parent) else f"{folder.parent.name}_", folder) for folder in folders]
+    files = sorted((file, prefix + pair_name(file, folder)) for prefix, folder in named for file in folder.rglob("*")
+                   if file.is_file() and not file.name.startswith("."))
+    found = next((some for suffix in suffixes if (some := [f for f in files if f[0].suffix.lower() == suffix])), [])
     if not found:
         raise DataError(f"{path}: holds no {expected}")
     items: dict[str, Path] = {}
-    for file in found:
+    for file, name in found:
         # Of 00001_img1 and 00001_img2 the first is the one whose grid the flow is on.
-        if items.setdefault(pair_name(file, path), file) != file and "_img" not in file.stem:
-            raise DataError(f"{file}: {items[pair_name(file, path)].name} has the same name; leave one of them")
+        if items.setdefault(name, file) != file and "_img" not in file.stem:
+            raise DataError(f"{file}: {items[name]} has the same name; leave one of them")
     return Named(where=path, what=what, items=items)
 
 
@@ -131,8 +135,7 @@ def image_pairs(paths: list[Path]) -> Named[tuple[Path, Path]]:
     if not paths or len(paths) > 2 or not all(path.is_dir() for path in paths):
         names = " ".join(map(str, paths))
         raise DataError(f"{names}: expected two image files, two folders, or one folder of frames")
-    folders = [next((path / name for name in IMAGE_FOLDERS if (path / name).is_dir()), path) for path in paths]
-    pairs = dict(_between(*folders) if len(folders) == 2 else _within(folders[0]))
+    pairs = dict(_between(*paths) if len(paths) == 2 else _within(paths[0]))
     if not pairs:
         raise DataError(f"{paths[0]}: holds no pair of images")
     return Named(where=paths[0], what="image pair", items=pairs)
@@ -150,14 +153,15 @@ def _between(first: Path, second: Path) -> Iterator[tuple[str, tuple[Path, Path]
 
 
 def _within(folder: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:
-    """Yield the pairs of frames of a folder, and of the folders below it."""
-    files = image_files(folder)
+    """Yield the pairs of frames of a folder (of its ``image``, where it is a clip), and of the folders below it."""
+    clip = next((folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir()), None)
+    files = image_files(clip or folder)
     chairs = any(re.search(r"_img[0-9]$", file.stem) for file in files)
     for a, b in pairwise(files):
-        if not chairs or pair_name(a, folder) == pair_name(b, folder):
-            yield pair_name(a, folder), (a, b)
-    for below in sorted((f for f in folder.iterdir() if f.is_dir()), key=lambda f: natural_key(f.name)):
-        yield from ((f"{below.name}/{name}", pair) for name, pair in _within(below))
+        if not chairs or pair_name(a, a.parent) == pair_name(b, b.parent):
+            yield pair_name(a, a.parent), (a, b)
+    for below in [] if clip else sorted(f for f in folder.iterdir() if f.is_dir()):
+        yield from ((f"{below.name}_{name}", pair) for name, pair in _within(below))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
