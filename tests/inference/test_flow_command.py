@@ -91,8 +91,8 @@ def test_worlds_bring_their_truth_under_the_same_names(tmp_path: Path) -> None:
     assert _predict(run, world, "--out", tmp_path / "out", "--no-video") == 0
     names = _files(tmp_path / "out" / "flow")
     assert len(names) == 4
-    assert _files(tmp_path / "out" / "truth" / "flow") == names
-    assert [name.replace("png", "flo") for name in _files(tmp_path / "out" / "truth" / "visible")] == names
+    assert _files(tmp_path / "out" / "truth") == names
+    assert [name.replace("png", "flo") for name in _files(tmp_path / "out" / "truth_visible")] == names
     assert len(json.loads((tmp_path / "out" / "prediction.json").read_text())["sources"]) == 2
 
 
@@ -103,7 +103,7 @@ def test_a_data_set_is_predicted_pair_by_pair(tmp_path: Path, shared_data: Path)
     assert len(truths) > 1
     assert _files(tmp_path / "out" / "flow") == [t.name.replace("flow", "img0") for t in truths]
     for truth in truths:
-        found, _ = read_flo(tmp_path / "out" / "truth" / "flow" / truth.name.replace("flow", "img0"))
+        found, _ = read_flo(tmp_path / "out" / "truth" / truth.name.replace("flow", "img0"))
         np.testing.assert_array_equal(found, read_flo(truth)[0])
 
 

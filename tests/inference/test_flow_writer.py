@@ -58,11 +58,11 @@ def test_flo_is_read_back_equal(drive: RenderedWorld, tmp_path: Path) -> None:
         truth = drive.flow_truth(a, a + 1)
         assert truth.visible is not None
         assert np.abs(truth.flow_ab).max() > 10
-        for folder in ("flow", "truth/flow"):
+        for folder in ("flow", "truth"):
             found, valid = read_flo(out / folder / f"{a:06d}.flo")
             assert valid.all()
             np.testing.assert_array_equal(found, truth.flow_ab.transpose(1, 2, 0))
-        np.testing.assert_array_equal(read_mask(out / "truth" / "visible" / f"{a:06d}.png"), truth.visible)
+        np.testing.assert_array_equal(read_mask(out / "truth_visible" / f"{a:06d}.png"), truth.visible)
         # With the true flow both ways, forward and backward disagree where something is hidden: measured 0.94 to 0.96.
         hidden = read_mask(out / "occlusion" / f"{a:06d}.png")
         assert (hidden & ~truth.visible).sum() / (hidden | ~truth.visible).sum() > 0.9
@@ -154,8 +154,8 @@ def test_a_gap_names_the_first_frame(tmp_path: Path) -> None:
 
 def test_the_truth_is_that_of_the_pair_of_a_slice(drive: RenderedWorld, tmp_path: Path) -> None:
     out = _write(tmp_path / "out", [FrameSlice(drive, [1, 3])], video=False)
-    assert [p.name for p in (out / "truth" / "flow").iterdir()] == ["000001.flo"]
-    found, _ = read_flo(out / "truth" / "flow" / "000001.flo")
+    assert [p.name for p in (out / "truth").iterdir()] == ["000001.flo"]
+    found, _ = read_flo(out / "truth" / "000001.flo")
     np.testing.assert_array_equal(found, drive.flow_truth(1, 3).flow_ab.transpose(1, 2, 0))
 
 
@@ -170,8 +170,9 @@ def test_truth_that_is_sparse_unknown_or_damaged(tmp_path: Path, capsys) -> None
         return FlowTruth(flow_ab=np.stack((flow, flow)), valid=known) if a == 0 else None
     source.flow_truth = flow_truth  # type: ignore[attr-defined]
     out = _write(tmp_path / "out", [source], video=False)
-    assert _files(out / "truth") == ["flow/000.flo"]
-    found, valid = read_flo(out / "truth" / "flow" / "000.flo")
+    assert _files(out / "truth") == ["000.flo"]
+    assert not (out / "truth_visible").exists()
+    found, valid = read_flo(out / "truth" / "000.flo")
     np.testing.assert_array_equal(valid, known)
     np.testing.assert_array_equal(found[3, 5], [2, 2])
     assert capsys.readouterr().err == "no true flow: flow/001.flo: truncated\n"

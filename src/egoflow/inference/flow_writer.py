@@ -39,8 +39,8 @@ class FlowWriter:
 
     Of every pair (a, b), under the name of frame a (below a folder of its source, where frames of several sources share
     a name): ``flow/`` (.flo, or KITTI's 16-bit .png), ``occlusion/`` (white: hidden in b, or out of view),
-    ``confidence/`` (8 bit), and where the source knows them ``truth/flow/`` (.flo) and ``truth/visible/`` (white: seen
-    in b). Besides, ``flow.mp4`` (frame a above the flow's colours), ``flow_legend.png`` and ``prediction.json``. The
+    ``confidence/`` (8 bit), and where the source knows them ``truth/`` (.flo) and ``truth_visible/`` (white: seen in
+    b). Besides, ``flow.mp4`` (frame a above the flow's colours), ``flow_legend.png`` and ``prediction.json``. The
     video has a picture for every pair of neighbours: one that could not be predicted shows the one before.
     """
 
@@ -49,7 +49,7 @@ class FlowWriter:
         self.folder, self.sources, self.run, self.size = folder, list(sources), run, size
         self.flow_format: FlowFormat = flow_format
         self.pairs = sum(len(flow_pairs(run, source)) for source in sources)
-        self._folders = _folders(sources)
+        self._numbers, self._folders = {id(source): k for k, source in enumerate(sources)}, _folders(sources)
         self._starts = np.cumsum([0, *(len(predicted_frames(run, source)) - 1 for source in sources)])
         fps = frames_per_s(sources[0], predicted_frames(run, sources[0]))
         self._video = HeldVideo(folder / "flow.mp4", fps=fps) if video else None
@@ -67,7 +67,7 @@ class FlowWriter:
 
     def add(self, pair: FlowPrediction) -> None:
         """Write the files of one pair."""
-        number = self._number(pair.source)
+        number = self._numbers[id(pair.source)]
         name = self._name(number, pair.a)
         self._seen.add((number, pair.a))
         visible = forward_backward_visible(pair.flow_ab, pair.flow_ba, alpha=ALPHA, beta=BETA_PX2)[0, 0].numpy()
@@ -104,10 +104,6 @@ class FlowWriter:
             "full_colour_px": self._colour.range_px}})
         return len(self._seen)
 
-    def _number(self, source: FrameSource) -> int:
-        """Return the position of a source among all."""
-        return next(k for k, known in enumerate(self.sources) if known is source)
-
     def _name(self, number: int, index: int) -> str:
         """Return what the files of the pair of a source that begins with this frame are called, without suffix."""
         return f"{self._folders[number]}/{self.sources[number].frame_name(index)}".lstrip("/")
@@ -134,9 +130,9 @@ class FlowWriter:
         if truth is None:
             return
         self._truths += 1
-        write_flo(self.folder / "truth" / "flow" / f"{name}.flo", truth.flow_ab.transpose(1, 2, 0), truth.valid)
+        write_flo(self.folder / "truth" / f"{name}.flo", truth.flow_ab.transpose(1, 2, 0), truth.valid)
         if truth.visible is not None:
-            write_mask(self.folder / "truth" / "visible" / f"{name}.png", truth.visible)
+            write_mask(self.folder / "truth_visible" / f"{name}.png", truth.visible)
 
 
 class _SlowScale:
