@@ -16,11 +16,17 @@ STRICT = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 Count = Annotated[int, pydantic.Field(ge=1)]
 Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, pydantic.Field(ge=0, lt=1)]
+Probability = Annotated[float, pydantic.Field(ge=0, le=1)]
+Amount = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Random changes of a training clip; geometry-changing ones carry the camera."""
+    """Random changes of a training clip.
+
+    Flips and ``scale_crop`` carry the camera. ``zoom`` to ``relative_translate`` change the picture as no camera does,
+    and are for methods of flow alone; the true flow follows them (data/affine.py).
+    """
 
     __pydantic_config__ = STRICT
     scale_crop: Share = 0.0
@@ -29,6 +35,29 @@ class Augment:
     """Mirror half of the clips left to right."""
     colour: Share = 0.0
     """Strength of brightness, contrast, saturation and hue jitter, one draw per clip."""
+    asymmetric: Probability = 0.0
+    """Share of clips whose frames draw their colours each on its own (RAFT's code: 0.2)."""
+    flip_vertical: bool = False
+    """Mirror a tenth of the clips upside down (RAFT's code)."""
+    zoom: tuple[Positive, Positive] = (1.0, 1.0)
+    """Enlargement about a random point, log-uniform between the two (FlowNet: 0.9 to 2)."""
+    stretch: Amount = 0.0
+    """Each axis further by 2^U(-stretch, stretch) (RAFT's code: 0.2)."""
+    rotate_deg: Amount = 0.0
+    """Turn about the centre by U(-rotate_deg, rotate_deg) (FlowNet: 17)."""
+    translate: Share = 0.0
+    """Shift along each axis by U(-translate, translate) of the width (FlowNet: 0.2)."""
+    relative_zoom: Amount = 0.0
+    """Enlargement of each frame against the one before by (1 + relative_zoom)^U(-1, 1)."""
+    relative_rotate_deg: Amount = 0.0
+    """Turn of each frame against the one before by U(-relative_rotate_deg, relative_rotate_deg)."""
+    relative_translate: Share = 0.0
+    """Shift of each frame against the one before, along each axis, as a share of the width."""
+    noise: Amount = 0.0
+    """Gaussian noise of a deviation U(0, noise), for colours in [0, 1] (FlowNet: 0.04)."""
+    erase: Probability = 0.0
+    """Probability that one or two rectangles of a frame other than the target, 50 to 100 px wide and high where the
+    image is 384 px high, take its mean colour (RAFT's code: 0.5)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +73,8 @@ class DataConfig:
     """Python slice of the readable frames, e.g. ``0:200``."""
     height: Count = 128
     width: Count = 416
+    crop: tuple[Count, Count] | None = None
+    """Height and width of the random window that training clips are cut to, after every other change; None: whole."""
     gap: Count = 1
     """Distance in frames between neighbours of a clip."""
     stride: Count = 1

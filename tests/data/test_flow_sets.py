@@ -121,7 +121,8 @@ LAYOUTS: dict[str, tuple[Callable[[Path], None], list[str], int, str, set[tuple[
                "frames_finalpass/TRAIN/A/0000/left", {(0, 1), (1, 0), (1, 2), (2, 1)}),
     "sintel": (_sintel, [f"sintel/training/{look}/{scene}" for look in ("clean", "final")
                          for scene in ("alley_1", "market_2")], 3, "training/clean/market_2", {(0, 1), (1, 2)}),
-    "kitti2015": (_kitti, [f"kitti2015/training/{i:06d}" for i in (0, 1)], 2, "training/image_2/000001_10.png", {(0, 1)}),
+    "kitti2015": (_kitti, [f"kitti2015/training/{i:06d}" for i in (0, 1)], 2, "training/image_2/000001_10.png",
+                  {(0, 1)}),
     "kitti2012": (lambda root: _kitti(root, "colored_0"), [f"kitti2012/training/{i:06d}" for i in (0, 1)], 2,
                   "training/colored_0/000001_11.png", {(0, 1)}),
     "hd1k": (_hd1k, [f"hd1k/{i:06d}" for i in (0, 1)], 3, "hd1k_input/image_2/000001_0001.png", {(0, 1), (1, 2)}),

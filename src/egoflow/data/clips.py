@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from egoflow.config import Augment
+from egoflow.data.affine import affine_settings
 from egoflow.data.frame_cache import FrameCache
 from egoflow.data.open import FrameSlice, continuous_runs
 from egoflow.data.transforms import augmented
@@ -69,18 +70,25 @@ class ClipDataset(Dataset[Clip]):
     ``dataset[index]`` is the clip as it is, ``dataset[index, seed]`` the augmented one: a pure function of both, so
     that a resumed run sees what it would have seen. Frames are read once and kept as uint8 up to ``cache_bytes``. A
     frame that cannot be read is reported once by name; its clips are replaced by the nearest readable one, or refused.
-    ``start(source, a, b)`` gives the two-view start of the pairs (target, s) and (s, target).
+    ``start(source, a, b)`` gives the two-view start of the pairs (target, s) and (s, target). Augmented clips are cut
+    to a random window ``crop`` (height, width) where one is given.
     """
 
     def __init__(self, sources: Sequence[FrameSource], *, length: int, target: int, height: int, width: int,
-                 gap: int = 1, stride: int = 1, augment: Augment | None = None,
+                 gap: int = 1, stride: int = 1, augment: Augment | None = None, crop: tuple[int, int] | None = None,
                  on_broken: Literal["skip", "refuse"] = "skip", start: StartReader | None = None,
                  with_truth: bool = False, cache_bytes: int = 2**31,
                  exclude: Callable[[FrameSource], Collection[int]] | None = None) -> None:
         if not 0 <= target < length:
             raise ConfigError(f"target {target} is outside a clip of {length} frames")
         self.sources, self.length, self.target = list(sources), length, target
-        self.height, self.width = height, width
+        self.height, self.width, self.crop = height, width, crop
+        if crop is not None and (crop[0] > height or crop[1] > width):
+            raise ConfigError(f"data.crop {crop[0]}x{crop[1]} is larger than the clips of {height}x{width}; give a "
+                              "smaller one, or a larger data.height and data.width")
+        if start is not None and augment is not None and (named := affine_settings(augment)):
+            raise ConfigError(f"data.augment.{named[0]} moves pixels as no camera does, and the two-view start is "
+                              "of a camera; leave it out, or set start=none")
         self.augment, self.on_broken, self.start, self.with_truth = augment, on_broken, start, with_truth
         self._windows = [(number, w) for number, source in enumerate(self.sources) for w in windows(
             source, length=length, gap=gap, stride=stride, target=target, exclude=exclude(source) if exclude else ())]
@@ -115,10 +123,10 @@ class ClipDataset(Dataset[Clip]):
         if not 0 <= index < len(self):
             raise IndexError(f"clip {index} of {len(self)}")
         clip = self._readable(index)
-        if seed is None or self.augment is None:
+        if seed is None or (self.augment is None and self.crop is None):
             return clip
         generator = torch.Generator().manual_seed((seed * 1_000_003 + index) & _SEED)
-        return augmented(clip, self.augment, generator=generator)
+        return augmented(clip, self.augment or Augment(), generator=generator, crop_to=self.crop)
 
     def _readable(self, index: int) -> Clip:
         """Return clip ``index`` or, where broken clips are skipped, the nearest that can be read (earlier first)."""

@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 
 from egoflow.config import Augment
+from egoflow.data import affine
+from egoflow.data.disturbance import ERASE_DRAWS, drawn_boxes, erased, noisy
 from egoflow.geometry.flow import pixels_from_flow
 from egoflow.geometry.pixels import inside_image, resize_flow, resize_image, resize_mask, resize_sparse_flow
 from egoflow.geometry.se3 import SE3
 from egoflow.types import Clip, Pair, Truth, TwoView
 
 _LUMA = (0.299, 0.587, 0.114)
+_UPSIDE_DOWN = 0.1
 
 
 def _frames(value: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
@@ -33,29 +36,33 @@ def _start(clip: Clip, flow: Callable[[Tensor], Tensor], mask: Callable[[Tensor]
             for pair, view in clip.start.items()}
 
 
-def _mirror(motion: SE3) -> SE3:
-    """Return the motion seen in a mirror: both frames conjugated with diag(-1, 1, 1)."""
-    sign = motion.R.new_tensor([-1.0, 1.0, 1.0])
-    return SE3(motion.R * sign * sign.unsqueeze(-1), motion.t * sign)
+def flip(clip: Clip, *, vertical: bool = False) -> Clip:
+    """Mirror a clip left to right: x flow changes sign, motions are conjugated with diag(-1, 1, 1).
 
+    ``vertical`` mirrors it upside down, with y for x throughout.
+    """
+    axis, signs = (-2, [1.0, -1.0, 1.0]) if vertical else (-1, [-1.0, 1.0, 1.0])
 
-def flip(clip: Clip) -> Clip:
-    """Mirror a clip left to right: x flow changes sign, motions are conjugated with diag(-1, 1, 1)."""
     def mirrored(value: Tensor) -> Tensor:
-        return value.flip(-1)
+        return value.flip(axis)
 
     def flow(value: Tensor) -> Tensor:
-        return value.flip(-1) * value.new_tensor([-1.0, 1.0]).view(1, 2, 1, 1)
+        return value.flip(axis) * value.new_tensor(signs[:2]).view(1, 2, 1, 1)
+
+    def motion(value: SE3) -> SE3:
+        sign = value.R.new_tensor(signs)
+        return SE3(value.R * sign * sign.unsqueeze(-1), value.t * sign)
     truth = clip.truth
     if truth is not None:
         truth = Truth(
             depth=_maybe(mirrored, truth.depth), valid_depth=_maybe(mirrored, truth.valid_depth),
-            world_from_cam=_maybe(_mirror, truth.world_from_cam), static=_maybe(mirrored, truth.static),
+            world_from_cam=_maybe(motion, truth.world_from_cam), static=_maybe(mirrored, truth.static),
             flow={k: flow(v) for k, v in truth.flow.items()},
             valid_flow={k: mirrored(v) for k, v in truth.valid_flow.items()},
             visible={k: mirrored(v) for k, v in truth.visible.items()})
-    return replace(clip, images=mirrored(clip.images), camera=clip.camera.flipped(), truth=truth,
-                   start=_start(clip, flow, mirrored, _mirror))
+    camera = replace(clip.camera, cy=clip.camera.height - 1 - clip.camera.cy) if vertical else clip.camera.flipped()
+    return replace(clip, images=mirrored(clip.images), camera=camera, truth=truth,
+                   start=_start(clip, flow, mirrored, motion))
 
 
 def _maybe(change: Callable[[Any], Any], value: Any) -> Any:
@@ -174,19 +181,45 @@ def _hue_matrix(angle: float) -> Tensor:
     return torch.stack((near, ahead, behind, behind, near, ahead, ahead, behind, near)).view(3, 3)
 
 
-def augmented(clip: Clip, augment: Augment, *, generator: torch.Generator) -> Clip:
-    """Return a randomly changed clip; the changes depend on ``generator`` alone.
+def augmented(clip: Clip, augment: Augment, *, generator: torch.Generator,
+              crop_to: tuple[int, int] | None = None) -> Clip:
+    """Return a randomly changed clip, cut to a random window of ``crop_to`` (height, width) where it is given.
 
-    Every draw is made whether it is used or not, so that switching one change off leaves the others as they were.
+    The changes depend on ``generator`` alone. Every draw is made whether it is used or not, so that switching one
+    change off leaves the others as they were.
     """
-    draw = torch.rand(10, generator=generator, dtype=torch.float64).tolist()
+    frames = clip.images.shape[1]
+    draw, further, single = (torch.rand(count, generator=generator, dtype=torch.float64).tolist()
+                             for count in (10, 5 + affine.DRAWS, frames * (5 + ERASE_DRAWS)))
     if augment.flip and draw[0] < 0.5:
         clip = flip(clip)
     if augment.scale_crop > 0:
         clip = scale_crop(clip, scale_x=1 + augment.scale_crop * draw[1], scale_y=1 + augment.scale_crop * draw[2],
                           top=draw[3], left=draw[4])
+    if augment.flip_vertical and further[0] < _UPSIDE_DOWN:
+        clip = flip(clip, vertical=True)
+    if affine.affine_settings(augment):
+        clip = affine.affine(clip, affine.drawn_affine(augment, frames=frames, height=clip.camera.height,
+                                                       width=clip.camera.width, draw=further[5:]))
     if augment.colour > 0:
-        factor = [1 + augment.colour * (2 * d - 1) for d in draw[5:10]]
-        clip = recolour(clip, brightness=factor[0], contrast=factor[1], gamma=factor[2], saturation=factor[3],
-                        hue=factor[4] - 1)
+        alone = further[1] < augment.asymmetric
+        colours = [single[5 * i:5 * i + 5] if alone else draw[5:10] for i in range(frames if alone else 1)]
+        clip = _recoloured(clip, [[1 + augment.colour * (2 * d - 1) for d in c] for c in colours])
+    if augment.erase > 0:
+        clip = erased(clip, drawn_boxes(clip, augment.erase, draw=single[5 * frames:]))
+    if augment.noise > 0:
+        clip = noisy(clip, augment.noise * further[2], generator=generator)
+    if crop_to is not None:
+        height, width = crop_to
+        clip = crop(clip, top=int(further[3] * (clip.camera.height - height + 1)), height=height, width=width,
+                    left=int(further[4] * (clip.camera.width - width + 1)))
     return clip
+
+
+def _recoloured(clip: Clip, factors: list[list[float]]) -> Clip:
+    """Recolour all frames alike by one draw of five factors, or each by its own."""
+    parts = [clip] if len(factors) == 1 else [
+        replace(clip, images=clip.images[:, i:i + 1], target=0) for i in range(clip.images.shape[1])]
+    images = [recolour(part, brightness=f[0], contrast=f[1], gamma=f[2], saturation=f[3], hue=f[4] - 1).images
+              for part, f in zip(parts, factors, strict=True)]
+    return replace(clip, images=torch.cat(images, dim=1))
