@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from egoflow.errors import DataError
 from egoflow.geometry.precision import full_precision
+from egoflow.types import Clip, Pair
 
 LEVEL_WEIGHTS = (0.005, 0.01, 0.02, 0.08, 0.32)
-"""FlowNet's weights of the levels from a quarter of the size down: errors are summed, and coarse maps have few pixels."""
+"""FlowNet's weights from a quarter of the size down: errors are summed, and coarse maps have few pixels."""
 
 
 def sequence_map(flows: Sequence[Tensor], flow_true: Tensor, valid: Tensor, *, gamma: float = 0.8,
@@ -64,3 +66,15 @@ def pooled_flow(flow: Tensor, valid: Tensor, *, cell: int, sparse: bool = False)
     total, share = (F.avg_pool2d(F.pad(v, border), cell) for v in (filled, valid.to(flow.dtype)))
     known = share > 0
     return total / torch.where(known, share, torch.ones_like(share)), known
+
+
+def known_flow(clip: Clip, pair: Pair) -> tuple[Tensor, Tensor]:
+    """Return the true flow [B, 2, H, W] of a clip and where it is known, bool [B, 1, H, W].
+
+    Raises DataError that names the clip where nothing is known of the pair.
+    """
+    if clip.truth is None or pair not in clip.truth.flow:
+        raise DataError(f"{', '.join(clip.key) or 'a clip'}: its true flow is not known, and this method learns from "
+                        f"it; train on data with flow, such as world:chairs")
+    flow = clip.truth.flow[pair]
+    return flow, clip.truth.valid_flow.get(pair, flow.isfinite().all(1, keepdim=True))

@@ -1,11 +1,11 @@
 """FlowNets alone and in stacks: CS, CSS and FlowNet 2.0. (Ilg 2017, sections 3 and 4, figure 2)
 
-A stack warps the second image by the flow found so far and lets the next FlowNetS correct it; FlowNet 2.0 adds a network
-for small displacements beside the stack and fuses both.
+A stack warps the second image by the flow found so far and lets the next FlowNetS correct it; FlowNet 2.0 adds a
+network for small displacements beside the stack and fuses both.
 
 Differs from the papers: images of any size are padded to multiples of 64 by repeating the lower and right border, and
-flows are cropped, where the papers resize; the mean colour of the pair is subtracted in FlowNetS and FlowNetC too, which
-FlowNet gave the data set's; flows go up to full size bilinearly, before Fusion too.
+flows are cropped, where the papers resize; the mean colour of the pair is subtracted in FlowNetS and FlowNetC too,
+where FlowNet subtracted the data set's; flows go up to full size bilinearly, before Fusion too.
 """
 
 from typing import Literal
