@@ -35,8 +35,9 @@ def test_zooms_stay_within_the_law() -> None:
     drawn = np.array([PUBLISHED_BACKGROUND.zoom.draw(random) for _ in range(20_000)])
     assert (drawn == 1).mean() == pytest.approx(0.4, abs=0.012)
     assert (drawn.min(), drawn.max()) == (0.93, 1.07)
-    # 1 + .1 g, squared, is above 1.07 from g = .344 on.
-    assert (drawn == 1.07).mean() == pytest.approx(0.6 * 0.5 * (1 - math.erf(0.344 / math.sqrt(2))), abs=0.012)
+    # (.1 g)^2 is above .07 from g = 2.646 on.
+    assert (drawn == 1.07).mean() == pytest.approx(0.6 * 0.5 * (1 - math.erf(2.646 / math.sqrt(2))), abs=0.001)
+    assert np.median(np.abs(drawn[drawn != 1] - 1)) == pytest.approx((0.1 * 0.6745) ** 2, rel=0.05)
 
 
 def test_a_motion_turns_about_its_point_and_then_shifts() -> None:

@@ -122,20 +122,22 @@ def holds(layer: Layer, frame: int, point: np.ndarray) -> bool:
 
 @pytest.mark.parametrize("difficulty", ["mixed", "thin", "holes", "occlusion"])
 def test_layers_and_occlusion_by_brute_force(difficulty: str) -> None:
-    world, flow = scene(5, difficulty), truth(5, difficulty)
-    random, here = np.random.default_rng(0), top(world, 0)
+    random = np.random.default_rng(0)
     hidden = outside = 0
-    for x, y in random.integers((0, 0), (128, 96), (250, 2)):
-        owner = max(k for k, layer in enumerate(world.scene) if holds(layer, 0, np.array([x, y])))
-        assert here[y, x] == owner
-        to = (world.scene[owner].motion @ (x, y, 1.0))[:2]
-        assert flow.flow_ab[:, y, x] == pytest.approx(to - (x, y), abs=1e-4)
-        out = not (0 <= to[0] <= 127 and 0 <= to[1] <= 95)
-        covered = any(holds(layer, 1, to) for layer in world.scene[owner + 1:])
-        assert flow.visible[y, x] == (not out and not covered)
-        outside, hidden = outside + out, hidden + (covered and not out)
+    for seed in (5, 6, 7):
+        world, flow = scene(seed, difficulty), truth(seed, difficulty)
+        here = top(world, 0)
+        for x, y in random.integers((0, 0), (128, 96), (150, 2)):
+            owner = max(k for k, layer in enumerate(world.scene) if holds(layer, 0, np.array([x, y])))
+            assert here[y, x] == owner
+            to = (world.scene[owner].motion @ (x, y, 1.0))[:2]
+            assert flow.flow_ab[:, y, x] == pytest.approx(to - (x, y), abs=1e-4)
+            out = not (0 <= to[0] <= 127 and 0 <= to[1] <= 95)
+            covered = any(holds(layer, 1, to) for layer in world.scene[owner + 1:])
+            assert flow.visible[y, x] == (not out and not covered)
+            outside, hidden = outside + out, hidden + (covered and not out)
     assert hidden > 10
-    assert outside < 125
+    assert outside < 225
 
 
 def test_coverage_is_the_shapes_area() -> None:

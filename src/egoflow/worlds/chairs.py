@@ -22,6 +22,8 @@ from egoflow.worlds.textures import Colour, Texture, Tiles
 _PUBLISHED_WIDTH = 512
 _MOST_FRAMES = 32  # In longer clips the objects have left, and the background's zoom has no end.
 _SPAN = 0.6
+_FIELD = 1.5
+"""Objects stand in a field so many times the image's sides: of 16 to 24 the published pairs show about eight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +99,12 @@ def _background(recipe: Recipe, random: np.random.Generator, *, height: int, wid
 
 
 def _object(recipe: Recipe, random: np.random.Generator, background: Layer, *, height: int, width: int) -> Layer:
-    """Return one object somewhere in the image; its motion about its own middle comes before the background's."""
+    """Return one object in the image or near it; its motion about its own middle comes before the background's."""
     scale = width / _PUBLISHED_WIDTH
     mean, deviation, least, most = recipe.sizes
     span = _SPAN * scale * min(max(random.normal(mean, deviation), least), most)
     shape = recipe.makers[int(random.integers(len(recipe.makers)))](random, span)
-    x, y = random.uniform(-0.5, width - 0.5), random.uniform(-0.5, height - 0.5)
+    x, y = ((0.5 + _FIELD * random.uniform(-0.5, 0.5)) * side - 0.5 for side in (width, height))
     # Chairs stand more or less upright.
     place = similarity((0.0, 0.0), shift=(x, y), turn_rad=random.normal(0.0, 0.25))
     own = recipe.relative.draw(random, about=(x, y), scale=scale)
