@@ -74,7 +74,8 @@ def affine(clip: Clip, matrices: Tensor) -> Clip:
 
 def _mapped(xy: Tensor, matrix: Tensor) -> Tensor:
     """Return the pixels [..., 2] that matrices [..., 3, 3] send ``xy`` to."""
-    return (matrix[..., :2, :2] @ xy.unsqueeze(-1)).squeeze(-1) + matrix[..., :2, 2]
+    x, y = xy.unbind(-1)
+    return torch.stack([matrix[..., i, 0] * x + matrix[..., i, 1] * y + matrix[..., i, 2] for i in (0, 1)], dim=-1)
 
 
 def _resampled(value: Tensor, old: Tensor, *, mode: str = "bilinear") -> tuple[Tensor, Tensor]:
