@@ -100,7 +100,7 @@ def c() -> Run:
 
 
 def sd() -> Run:
-    """FlowNet-SD: small displacements, for data such as ChairsSDHom (``world:chairs`` with small motions)."""
+    """FlowNet-SD: small displacements, for data such as ChairsSDHom or ``world:chairs?difficulty=small``."""
     return replace(s(), preset="sd", config=Config(variant="sd"))
 
 
