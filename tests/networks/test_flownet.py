@@ -28,6 +28,11 @@ def pair(height: int, width: int, *, batch: int = 2) -> tuple[Tensor, Tensor]:
     return image_a, image_b
 
 
+def remember(seen: dict[str, Tensor], name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Keep what a part of a network is told."""
+    seen[name] = inputs[0]
+
+
 @pytest.mark.parametrize(("make", "count"), [
     (FlowNetSimple, 38_676_514), (FlowNetCorrelation, 39_175_298), (lambda: FlowNetSimple(inputs=12), 38_695_330),
     (FlowNetSmallDisplacement, 45_371_666), (FlowNetFusion, 581_226),
@@ -114,8 +119,7 @@ def test_a_stack_is_told_the_flow_so_far_and_what_it_leaves() -> None:
     network, (a, b) = FlowNet("css", width=THIN), pair(64, 128)
     seen: dict[str, Tensor] = {}
     for name in ("second", "third"):
-        remember = partial(seen.__setitem__, name)
-        network.parts[name].register_forward_pre_hook(lambda _, inputs, remember=remember: remember(inputs[0]))
+        network.parts[name].register_forward_pre_hook(partial(remember, seen, name))
     network(a, b)
     for name, before in (("second", "correlation"), ("third", "second")):
         stacked = seen[name]
@@ -134,13 +138,13 @@ def test_a_stack_is_told_the_flow_so_far_and_what_it_leaves() -> None:
 @torch.no_grad()
 def test_fusion_is_told_both_flows_their_lengths_and_errors() -> None:
     network, (a, b) = FlowNet("2", width=THIN), pair(64, 64)
-    seen: list[Tensor] = []
-    network.parts["fusion"].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    seen: dict[str, Tensor] = {}
+    network.parts["fusion"].register_forward_pre_hook(partial(remember, seen, "fusion"))
     assert network(a, b)[0].shape == (2, 2, 64, 64)
     small, third = (full_size(network(a, b, part=part)[0]) for part in ("small", "third"))
-    torch.testing.assert_close(seen[0][:, 3:9], torch.cat((small, third, *(f.norm(dim=1, keepdim=True)
-                                                                          for f in (small, third))), dim=1))
-    assert (seen[0][:, 9:] > 0).all()
+    lengths = [flow.norm(dim=1, keepdim=True) for flow in (small, third)]
+    torch.testing.assert_close(seen["fusion"][:, 3:9], torch.cat((small, third, *lengths), dim=1))
+    assert (seen["fusion"][:, 9:] > 0).all()
 
 
 def test_no_gradient_is_undefined_where_images_and_flows_are_nothing() -> None:
