@@ -17,7 +17,8 @@ THIN = Config(small=True, width=0.1, iterations=3, iterations_predict=5)
 def clip_of(flow_ab: torch.Tensor | None = None, valid: torch.Tensor | None = None) -> Clip:
     batch = 2 if flow_ab is None else flow_ab.shape[0]
     camera = Camera.create(50, 50, 31.5, 31.5, height=64, width=64).repeated(batch)
-    truth = None if flow_ab is None else Truth(flow={(0, 1): flow_ab}, valid_flow={} if valid is None else {(0, 1): valid})
+    known = {} if valid is None else {(0, 1): valid}
+    truth = None if flow_ab is None else Truth(flow={(0, 1): flow_ab}, valid_flow=known)
     return Clip(images=torch.rand(batch, 2, 3, 64, 64), camera=camera, time_s=torch.zeros(batch, 2), target=0,
                 truth=truth, key=tuple(f"made/{i}" for i in range(batch)))
 
@@ -58,15 +59,17 @@ def test_clips_without_true_flow_are_refused_by_name() -> None:
             method.losses(bare, method.predict(bare), 0.0)
 
 
-@pytest.mark.parametrize(("preset", "steps", "batch", "lr", "decay", "gamma", "predict", "frozen"), [
-    (chairs, 100_000, 10, 4e-4, 1e-4, 0.8, 24, False),
-    (things, 100_000, 6, 1.25e-4, 1e-4, 0.8, 32, True),
-    (sintel, 100_000, 6, 1.25e-4, 1e-5, 0.85, 32, True),
-    (kitti, 50_000, 6, 1e-4, 1e-5, 0.85, 24, True),
+@pytest.mark.parametrize(("preset", "steps", "batch", "lr", "decay", "gamma", "predict", "frozen", "crop", "zoom"), [
+    (chairs, 100_000, 10, 4e-4, 1e-4, 0.8, 24, False, (368, 496), (-0.1, 1.0)),
+    (things, 100_000, 6, 1.25e-4, 1e-4, 0.8, 32, True, (400, 720), (-0.4, 0.8)),
+    (sintel, 100_000, 6, 1.25e-4, 1e-5, 0.85, 32, True, (368, 768), (-0.2, 0.6)),
+    (kitti, 50_000, 6, 1e-4, 1e-5, 0.85, 24, True, (288, 960), (-0.2, 0.4)),
 ])
 def test_published_settings(preset, steps: int, batch: int, lr: float, decay: float, gamma: float, predict: int,
-                            frozen: bool) -> None:
+                            frozen: bool, crop: tuple[int, int], zoom: tuple[float, float]) -> None:
     run: Run = preset()
+    assert run.data.crop == crop
+    assert run.data.augment.zoom == pytest.approx((2 ** zoom[0], 2 ** zoom[1]))
     assert (run.loop.steps, run.optim.batch_size, run.optim.lr, run.optim.weight_decay) == (steps, batch, lr, decay)
     assert (run.optim.schedule, run.optim.clip_norm, run.optim.decoupled_weight_decay) == ("one_cycle_linear", 1, True)
     assert run.config == Config(gamma=gamma, iterations_predict=predict, freeze_batch_norm=frozen)
@@ -90,6 +93,7 @@ def test_a_thin_raft_learns_a_shift() -> None:
     truth = torch.tensor([5.0, -3.0]).view(1, 2, 1, 1).expand(2, 2, 64, 64)
     clip = replace(clip_of(truth), images=images)
     optimizer = torch.optim.AdamW(method.parameters(), lr=2e-3)
+    prediction = Prediction()
     for _ in range(60):
         terms, prediction = method(clip, 0.5)
         optimizer.zero_grad()

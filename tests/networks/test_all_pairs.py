@@ -122,7 +122,7 @@ def peak_bytes(kind: type, *, size: tuple[int, int]) -> int:
     held = peak = 0
     events = recorded.profiler.kineto_results.events()  # type: ignore[union-attr]
     for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
-        held += event.nbytes()
+        held += event.nbytes()  # type: ignore[attr-defined]
         peak = max(peak, held)
     return peak
 

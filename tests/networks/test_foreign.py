@@ -94,7 +94,8 @@ def torchvision(*, small: bool) -> Weights:
              (r"^update_block\.encoder\.conv\.", "update_block.motion_encoder.conv.0."),
              (r"^update_block\.gru\.conv([zrq])\.", r"update_block.recurrent_block.convgru1.conv\1."),
              (r"^update_block\.gru\.conv([zrq])(\d)", r"update_block.recurrent_block.convgru\2.conv\1"),
-             (r"^update_block\.mask\.0", "mask_predictor.convrelu.0"), (r"^update_block\.mask\.2", "mask_predictor.conv")]
+             (r"^update_block\.mask\.0", "mask_predictor.convrelu.0"),
+             (r"^update_block\.mask\.2", "mask_predictor.conv")]
     found = {}
     for name, value in princeton(small=small).items():
         if re.search(r"cnet\.layer[23]\.0\.norm3", name):

@@ -8,9 +8,9 @@ Two look-ups give the same windows and the same gradients:
 
 - ``DenseLookup`` keeps the pyramid, 4/3 (h w)^2 numbers a pair: 264 MB for 436x1024.
 - ``LeanLookup`` computes the correlations of some hundred pixels at a time, reads their windows and forgets them, in
-  training once more on the way back: linear in the size of the image, 14 MB for 436x1024, for one product of all pairs
-  a look-up in place of one in all. (Products of each window's own features alone are ten times fewer; gathering those
-  features took twice as long at this size.)
+  training once more on the way back. Its memory is linear in the size of the image, 14 MB at a time for 436x1024; its
+  price is one product of all pairs a look-up in place of one in all. (The products of each window alone are ten times
+  fewer, but gathering their features took twice as long at this size.)
 
 Convention: a window is (2 r + 1)^2 bilinear values, rows first: channel (dy + r) (2 r + 1) + dx + r, zero outside the
 map; level 0 first. As published, level k is read around (x, y) / 2^k, half a coarse cell off the resizing rule of
