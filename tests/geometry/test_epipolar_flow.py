@@ -72,24 +72,27 @@ def test_a_large_translation_needs_the_pyramid() -> None:
     assert share_right(pair, (24, -17), levels=3) < 0.01
 
 
-def test_the_epipolar_mode_finds_the_drive_along_its_lines() -> None:
-    world = drive()
+@pytest.mark.parametrize("name", ["drive", "plane"])
+def test_the_epipolar_mode_finds_rigid_scenes_along_its_lines(name: str) -> None:
+    """Of all visible keypoints, unfiltered: 96 % on the drive, all on the plane (drives of other seeds: 89 to 91 %)."""
+    world = drive() if name == "drive" else load_world("plane", frames=8, height=240, width=320, cell_m=0.5)
+    assert isinstance(world, World)
     truth = world.pair_truth(4, 5)
     fundamental = fundamental_matrix(world.camera, truth.b_from_a)
     gray = [cv2.cvtColor(world.image(i), cv2.COLOR_RGB2GRAY) for i in (4, 5)]
     found = match_keypoints(gray[0], gray[1], fast_keypoints(gray[0]), fundamental=fundamental)
     x, y = found.xy_a.T
     lines = epipolar_lines(fundamental, found.xy_a)
-    assert np.nanmax(np.abs((lines * homogeneous(found.xy_b)).sum(1))) < 1e-6
-    flow = truth.flow_ab[0].numpy()[:, y, x].T
-    error = found.xy_b - found.xy_a - flow
+    assert np.abs((lines * homogeneous(found.xy_b)).sum(1)).max() < 1e-6
+    error = found.xy_b - found.xy_a - truth.flow_ab[0].numpy()[:, y, x].T
     along = np.abs((error * (lines[:, [1, 0]] * (-1, 1))).sum(1))
     seen = (truth.visible_ab & truth.valid_depth_a)[0, 0].numpy()[y, x]
-    flow_map, valid = semi_dense_flow(*gray, fundamental=fundamental)
-    kept = seen & valid[y, x]
-    assert kept.sum() > 1000
-    assert (along[kept] < 1).mean() > 0.95
-    assert np.allclose(flow_map[:, y[kept], x[kept]].T, (found.xy_b - found.xy_a)[kept], atol=1e-4)
+    assert seen.sum() > 100
+    assert (along[seen] < 1).mean() > 0.95
+    flow, valid = semi_dense_flow(*gray, fundamental=fundamental)
+    kept = valid[y, x]
+    assert valid.sum() == kept.sum() > 0.8 * len(kept)
+    assert np.allclose(flow[:, y[kept], x[kept]].T, (found.xy_b - found.xy_a)[kept], atol=1e-4)
 
 
 @pytest.mark.parametrize(("fundamental", "most"), [("true", 0.7), ("estimate", 0.9)])
@@ -118,16 +121,23 @@ def test_a_sideways_motion_has_lines_without_epipoles() -> None:
 
 
 def test_the_matrix_is_scaled_for_every_level() -> None:
-    """Slips 1 and 2: lines of a far motion through all levels; one wrong level would lead off the match."""
-    pair, keypoints = moved_pair((24, -17), blur=3.0), interior()
-    # All lines pass through an epipole far off in the direction of the motion.
-    epipole = np.array([120, 80]) + 1e6 * np.array([24, -17])
-    x, y = epipole
+    """Slips 1 and 2: a zoom on a focus in the image, found through all levels.
+
+    Without propagation, which would bring the near matches to the far ones: 94 %, and 67 % with an unscaled matrix.
+    """
+    focus, zoom = np.array([180.0, 50.0]), 1.2
+    a = texture(160, 240, blur=2.5)
+    b = cv2.warpAffine(a, np.array([[zoom, 0, (1 - zoom) * focus[0]], [0, zoom, (1 - zoom) * focus[1]]]), (240, 160))
+    x, y = focus
     fundamental = np.array([[0, -1, y], [1, 0, -x], [-y, x, 0]])
-    found = match_keypoints(*pair, keypoints, fundamental=fundamental)
-    assert line_distance(fundamental, keypoints, keypoints + (24, -17)).max() < 0.01
-    away = np.linalg.norm(found.xy_b - found.xy_a - (24, -17), axis=1)
-    assert (away < 0.35).mean() > 0.99
+    keypoints = interior(margin=10)
+    end = focus + zoom * (keypoints - focus)
+    keypoints, end = (v[((end > 8) & (end < (231, 151))).all(1)] for v in (keypoints, end))
+    assert line_distance(fundamental, keypoints, end).max() < 1e-9
+    assert np.linalg.norm(end - keypoints, axis=1).max() > 30
+    for rounds, share in ((0, 0.9), (10, 0.99)):
+        found = match_keypoints(a, b, keypoints, fundamental=fundamental, settings=Settings(rounds=rounds))
+        assert (np.linalg.norm(found.xy_b - end, axis=1) < 1).mean() > share
 
 
 def test_the_filter_is_a_number_of_pixels() -> None:
