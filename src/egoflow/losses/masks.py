@@ -4,11 +4,13 @@ Every mask is bool [B, 1, H, W] on the grid of frame a, True = use, and carries 
 pixel depends on makes it False.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from egoflow.geometry.flow import forward_backward_error, forward_splat, pixels_from_flow
-from egoflow.geometry.pixels import inside_image, sample
+from egoflow.geometry.pixels import inside_image, resize_flow, resize_map, sample
 
 
 def in_view(flow_ab: Tensor) -> Tensor:
@@ -44,13 +46,28 @@ def forward_backward_visible(flow_ab: Tensor, flow_ba: Tensor, *, alpha: float =
 
 
 @torch.no_grad()
-def range_map_visible(flow_ba: Tensor, *, least: float = 0.5) -> Tensor:
+def range_map_visible(flow_ba: Tensor, *, least: float = 0.5, coarser: int = 1) -> Tensor:
     """Return where at least that share of a pixel of frame b lands on a pixel of a along ``flow_ba`` [B, 2, H, W].
 
-    What nothing lands on is hidden in b. Zooming in leaves holes that look like it. (Wang 2018)
+    What nothing lands on is hidden in b. Zooming in leaves holes that look like it; ``coarser`` = 4 counts on a grid
+    four times coarser, which fills them. (Wang 2018; Jonschkowski 2020)
     """
-    _, landed = forward_splat(flow_ba[:, :1] * 0, flow_ba)
-    return landed >= least
+    height, width = flow_ba.shape[-2:]
+    small = resize_flow(flow_ba, height=-(-height // coarser), width=-(-width // coarser))
+    _, landed = forward_splat(small[:, :1] * 0, small)
+    return resize_map(landed, height=height, width=width) >= least
+
+
+def away_from_border(flow_ab: Tensor, *, share: float = 0.1) -> Tensor:
+    """Return False on a band along the image's edges, ``share`` of its height and width wide. (Meister 2018)
+
+    The band is rounded up, but never takes the middle pixel.
+    """
+    height, width = flow_ab.shape[-2:]
+    y, x = (torch.arange(size, device=flow_ab.device) for size in (height, width))
+    rows, columns = ((place >= band) & (place < size - band) for place, size, band in (
+        (p, s, min(math.ceil(share * s), (s - 1) // 2)) for p, s in ((y, height), (x, width))))
+    return (rows[:, None] & columns).expand(flow_ab.shape[0], 1, height, width)
 
 
 @torch.no_grad()

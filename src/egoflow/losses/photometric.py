@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from egoflow.geometry.flow import backward_warp
 from egoflow.geometry.precision import full_precision
 
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
@@ -91,6 +92,45 @@ def census_distance(x: Tensor, y: Tensor, *, window: int = 7, transform: Tensor 
 def census_map(x: Tensor, y: Tensor, *, window: int = 7, transform: Tensor | None = None) -> Tensor:
     """Return the census distance under UnFlow's penalty (d^2 + 1e-6)^0.45; equal images give .0019953."""
     return (census_distance(x, y, window=window, transform=transform).square() + 1e-6).pow(0.45)
+
+
+def ddflow_robust(distance: Tensor) -> Tensor:
+    """Return (|d| + 0.01)^0.4, the penalty of DDFlow and UFlow; .1585 at 0. (Liu 2019; Jonschkowski 2020)"""
+    return (distance.abs() + 0.01).pow(0.4)
+
+
+def gradient_size(image: Tensor) -> Tensor:
+    """Return ||grad I|| [B, 1, H, W] by central differences, one-sided on the border, without gradient.
+
+    The root of the mean over channels; 1 on a ramp that climbs 1 a pixel. An error times this is the lecture's L_zh:
+    pixels without texture say nothing.
+    """
+    image = full_precision(image.detach())
+    slopes = [torch.gradient(image, dim=dim)[0] for dim in (-1, -2) if image.shape[dim] > 1]
+    return sum((s.square().mean(1, keepdim=True) for s in slopes), torch.zeros_like(image[:, :1])).sqrt()
+
+
+def least_map(first: Tensor, second: Tensor, use_first: Tensor, use_second: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the smaller of two error maps [B, 1, H, W] on ONE grid, and where at least one of them counts.
+
+    The lecture's L_occ, for the errors of two sources against one target: what one frame hides another shows. It also
+    lets a wrong motion through wherever one source happens to agree, so nothing uses it by default.
+    """
+    both = use_first & use_second
+    only = torch.where(use_first, first, second)
+    return torch.where(both, torch.minimum(first, second), only), use_first | use_second
+
+
+def transported_map(error_b: Tensor, use_b: Tensor, flow_ab: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring an error map [B, 1, H, W] from the grid of b to that of a, and where all that it was read from counts.
+
+    So the errors of both directions meet on one grid before their minimum is taken (``least_map``); the literal minimum
+    by pixel index would compare different points of the scene. The flow gets no gradient from where it led.
+    """
+    flow = flow_ab.detach()
+    error, inside = backward_warp(torch.where(use_b, error_b, torch.zeros_like(error_b)), flow)
+    share, _ = backward_warp(use_b.to(error_b.dtype), flow)
+    return error, inside & (share > 0.999)
 
 
 class _BoxSum(torch.autograd.Function):

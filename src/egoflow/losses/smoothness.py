@@ -57,6 +57,23 @@ def second_order_edge_aware(value: Tensor, image: Tensor, *, edge: float = 10.0)
     return total
 
 
+def second_order_diagonals(value: Tensor, *, epsilon: float = 1e-3, alpha: float = 0.45) -> Tensor:
+    """Return the rounded second differences (d^2 + epsilon^2)^alpha [B, 1, H, W] about each pixel; 0 on the border.
+
+    The mean over four directions (across, down, both diagonals) and the sum over channels. (Meister 2018, equation 4)
+    """
+    height, width = value.shape[-2:]
+    if min(height, width) < 3:
+        return value[:, :1] * 0
+
+    def around(dx: int, dy: int) -> Tensor:
+        return value[..., 1 + dy:height - 1 + dy, 1 + dx:width - 1 + dx]
+
+    rough = [(around(dx, dy) + around(-dx, -dy) - 2 * around(0, 0)).square().add(epsilon**2).pow(alpha)
+             for dx, dy in ((1, 0), (0, 1), (1, 1), (1, -1))]
+    return F.pad(torch.stack(rough).mean(0).sum(1, keepdim=True), (1,) * 4)
+
+
 def mean_normalised(value: Tensor) -> Tensor:
     """Return ``value`` divided by its mean over each sample's pixels, so that shrinking it does not make it smooth.
 
