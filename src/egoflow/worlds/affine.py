@@ -13,8 +13,8 @@ import numpy as np
 class Law:
     """How one parameter is drawn: ``clip(mean + sign(g) |g|^power, least, most)`` with a ``chance``, else ``mean``.
 
-    g is normal with ``deviation``. The paper's text raises the zoom itself to the power, mean included; then three zooms
-    of four would stand on their limits. About the mean all limits are where 2 to 2.6 deviations lead.
+    g is normal with ``deviation``. The paper's text raises the zoom itself to the power, mean included; then three
+    zooms of four would stand on their limits. About the mean all limits are where 2 to 2.6 deviations lead.
     """
 
     mean: float
