@@ -13,7 +13,7 @@ from typing import Annotated
 
 import pydantic
 
-from egoflow.config import DataConfig, LoopConfig, OptimConfig, Run
+from egoflow.config import Augment, DataConfig, LoopConfig, OptimConfig, Run
 from egoflow.losses.supervision import LEVEL_WEIGHTS, known_flow, multi_scale_error
 from egoflow.methods.base import Method, Phase
 from egoflow.networks.flownet2 import PARTS, FlowNet, Variant, full_size
@@ -80,7 +80,10 @@ class FlowNetMethod(Method):
         return free[-1] if free else self.network.last
 
 
-CHAIRS = DataConfig(height=384, width=512)
+CHAIRS = DataConfig(height=384, width=512, crop=(320, 448), augment=Augment(
+    translate=0.2, rotate_deg=17.0, zoom=(0.9, 2.0), relative_translate=0.02, relative_rotate_deg=2.0,
+    relative_zoom=0.03, noise=0.04, colour=0.5))
+"""Windows of 320x448 and the papers' changes; those between the two frames are small there, their sizes are ours."""
 S_LONG = OptimConfig(lr=1e-4, weight_decay=4e-4, batch_size=8, clip_norm=None, schedule="halving",
                      halve_at=(1 / 3, 1 / 2, 2 / 3, 5 / 6))
 """1.2 million steps a network, halved at 400k, 600k, 800k and 1M. (Ilg 2017, figure 2)"""
