@@ -80,7 +80,8 @@ class DataConfig:
     stride: Count = 1
     """Distance in frames between the starts of clips."""
     validation: Share = 0.0
-    """Share of every source's frames that is held out, to choose best.safetensors by the loss on them; 0: none."""
+    """Share of every source's frames (of a set of pairs: of its scenes) that is held out, to choose best.safetensors
+    by the loss on them; 0: none."""
     on_broken: Literal["skip", "refuse"] = "skip"
     static_frames: str | None = None
     """Published list of still frames (lines ``date drive frame``) that are no targets (KITTI raw, Zhou 2017)."""

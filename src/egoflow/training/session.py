@@ -1,6 +1,7 @@
 """From a run's configuration to what the trainer needs: sources, clips, the two-view start."""
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from egoflow.worlds.base import available_worlds, load_world
 WORLD = "world:"
 HELD_OUT_CLIPS = 32
 """At most so many held-out clips are scored at every save."""
+MANY, SHORT = 10, 60
+"""Of so many scenes whole ones are held out where the shortest has fewer frames than that."""
 STAND_IN_CAMERA = "fov=60"
 """What methods that never look at the camera are given for footage that brings none."""
 
@@ -83,11 +86,24 @@ def _worlds(path: str, data: DataConfig) -> list[FrameSource]:
 
 
 def split_sources(data: DataConfig, sources: list[FrameSource]) -> tuple[list[FrameSource], list[FrameSource]]:
-    """Return the sources to train on and those held out, which share no frame; none are where ``validation`` is 0."""
+    """Return the sources to train on and those held out, which share no frame; none are where ``validation`` is 0.
+
+    Of a set of pairs or short scenes whole scenes are held out, evenly spread; of longer footage, the ends of parts.
+    """
     if data.validation == 0:
         return sources, []
+    scenes = list(dict.fromkeys(map(_scene, sources)))
+    if len(scenes) >= MANY and min(map(len, sources)) < SHORT:
+        count = max(1, round(len(scenes) * data.validation))
+        held = {scenes[(2 * i + 1) * len(scenes) // (2 * count)] for i in range(count)}
+        return [s for s in sources if _scene(s) not in held], [s for s in sources if _scene(s) in held]
     parts = [split(source, validation=data.validation) for source in sources]
     return [training for training, _ in parts], [held_out for _, held_out in parts]
+
+
+def _scene(source: FrameSource) -> str:
+    """Return the name without the pass: Sintel's clean and final frames, and those of FlyingThings, show one scene."""
+    return re.sub(r"(^|/)(frames_)?(clean|final)(pass)?(?=/|$)", "", source.name)
 
 
 def make_dataset(run: Run, sources: list[FrameSource], *, cache: Path | None) -> ClipDataset:
