@@ -118,7 +118,8 @@ def flat(said: Prediction) -> Prediction:
 
 
 # One test, for one training: workers that share out a file's tests would each train.
-@pytest.mark.parametrize("name", [n for n in available_methods() if "tiny" in load_method(n).presets])
+@pytest.mark.parametrize("name", [n for n in available_methods()
+                                  if "tiny" in load_method(n).presets and load_method(n).method_type.needs_camera])
 def test_the_tiny_preset_learns(name: str, tmp_path: Path) -> None:
     learnt = trained(name, tmp_path)
     found = learnt.scores()
