@@ -6,14 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from egoflow.data.clips import collate
 from egoflow.geometry.camera import Camera
 from egoflow.methods import flownet
 from egoflow.methods.flownet import Config, FlowNetMethod
 from egoflow.networks.flownet2 import PARTS
 from egoflow.training.optim import learning_rate
 from egoflow.types import Clip, Truth
+from egoflow.worlds.base import load_world
 
 THIN = 1 / 32
+STEPS = 70
 
 
 def clip_of(flow: Tensor | None = None, *, size: tuple[int, int] = (64, 128)) -> Clip:
@@ -98,6 +101,25 @@ def test_sparse_truth_is_pooled_by_its_largest_values() -> None:
         says(method, "simple", (0.8, 0.8))
         values.append(float(method(clip, 0.0)[0].total.detach()))
     assert values[1] < 1e-3 < values[0]
+
+
+def test_it_learns_four_pairs_by_heart() -> None:
+    """Zero flow is 1.86 px off; 70 steps of the tiny network end at 0.58 px."""
+    method, clips = FlowNetMethod(flownet.tiny().config), []
+    for seed in range(4):
+        world = load_world("chairs", seed=seed, frames=2, height=64, width=64)
+        images = torch.stack([torch.from_numpy(world.image(i)).permute(2, 0, 1) for i in (0, 1)]).float() / 255
+        truth = world.flow_truth(0, 1)  # type: ignore[attr-defined]
+        clips.append(replace(clip_of(torch.from_numpy(truth.flow_ab)[None], size=(64, 64)), images=images[None]))
+    clip = collate(clips)
+    optimizer = torch.optim.Adam(method.parameters(), lr=1e-3)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        method(clip, 0.0)[0].total.backward()
+        optimizer.step()
+    with torch.no_grad():
+        flow_true, found = clip.truth.flow[0, 1], method.predict(clip).flow[0, 1][0]  # type: ignore[union-attr]
+    assert (found - flow_true).norm(dim=1).mean() < 0.5 * flow_true.norm(dim=1).mean()
 
 
 def test_rates_of_the_papers() -> None:

@@ -39,7 +39,7 @@ def multi_scale_error(flows: Sequence[Tensor], flow_true: Tensor, valid: Tensor,
 
     Takes flows [B, 2, h, w] from fine to coarse, each in pixels of its own size, the first with pixels ``finest`` times
     as wide as those of ``flow_true`` [B, 2, H, W]. They are compared as full-size flows, in ``unit`` pixels, with the
-    truth of the cells that their pixels cover (see ``pooled_flow``). (Fischer 2015; FlowNet's code)
+    truth of the cells that their pixels cover (see ``pooled_flow``). (Dosovitskiy 2015; FlowNet's code)
     """
     total = flows[0].new_zeros(())
     for level, (flow, weight) in enumerate(zip(flows, weights, strict=True)):

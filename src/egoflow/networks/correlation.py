@@ -1,4 +1,4 @@
-"""Features of one image against those around the same place in another. (Fischer 2015, section 3)
+"""Features of one image against those around the same place in another. (Dosovitskiy 2015, section 3)
 
 A product per displacement reads all features once for each of up to 441 of them. Here a tile of pixels in a row is
 multiplied with the row piece that it can reach, as matrices, and the band of the displacements is cut out: at the sizes
@@ -20,7 +20,7 @@ def windowed_correlation(feature_a: Tensor, feature_b: Tensor, *, radius: int, s
 
     Takes features [B, C, H, W]; returns [B, (2 radius + 1)^2, H, W] in float32 or better. Channel (dy + radius)
     (2 radius + 1) + dx + radius holds d = stride (dx, dy); what lies outside b counts as zero. FlowNetC has radius 10
-    and stride 2: 441 channels, up to 20 pixels. (Fischer 2015, equation 1, with a patch of one pixel)
+    and stride 2: 441 channels, up to 20 pixels. (Dosovitskiy 2015, equation 1, with a patch of one pixel)
     """
     # Costs of neighbouring displacements are close to each other, too close for half precision.
     with torch.autocast(feature_a.device.type, enabled=False):

@@ -1,12 +1,12 @@
-"""The networks of FlowNet, each alone: Simple, Correlation, Small Displacement, Fusion. (Fischer 2015; Ilg 2017)
+"""The networks of FlowNet, each alone: Simple, Correlation, Small Displacement, Fusion. (Dosovitskiy 2015; Ilg 2017)
 
 Each takes normalised images [B, 3, H, W] of one size and returns flows [B, 2, h, w] from fine to coarse, in pixels of
 the full image whatever their size; level s has ceil(H / 2^s) rows. The first three return levels 2 to 6, Fusion levels
 0 to 2. Layers and widths are the papers'; ``width`` is the share of their channels (3/8: the thin networks).
 
 Differs from the released code: every layer has a bias, the learned up-sampling of flow too, which FlowNetS there has
-not (38,676,514 instead of 38,676,506 parameters); initial weights are He's for the slope of the activation, all biases
-start at 0.
+not (38,676,514 instead of 38,676,506 parameters); initial weights are He's for the slope of the activation, biases are
+0, and flows begin near zero: what a stack warps by at first is no noise, and small networks learn sooner.
 """
 
 import torch
@@ -38,13 +38,15 @@ def _convolution(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1)
 def _initialise(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.kaiming_normal_(module.weight, SLOPE)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+            if isinstance(module, NarrowConv2d):
+                nn.init.normal_(module.weight, std=1e-3)
+            else:
+                nn.init.kaiming_normal_(module.weight, SLOPE)
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
 
 class Refinement(nn.Module):
-    """From the deepest features up: at each level a flow, which goes up with the features. (Fischer 2015, figure 3)
+    """From the deepest features up: at each level a flow, which goes up with the features. (Dosovitskiy 2015, figure 3)
 
     ``between`` puts a convolution without activation before each prediction but the deepest. (Ilg 2017, section 4)
     """
@@ -97,7 +99,7 @@ def _refinement(width: float, *, between: bool = False) -> Refinement:
 
 
 class FlowNetSimple(nn.Module):
-    """Images and whatever goes with them, stacked. (Fischer 2015, figure 2, top)"""
+    """Images and whatever goes with them, stacked. (Dosovitskiy 2015, figure 2, top)"""
 
     def __init__(self, *, inputs: int = 6, width: float = 1.0) -> None:
         super().__init__()
@@ -117,7 +119,7 @@ class FlowNetSimple(nn.Module):
 
 
 class FlowNetCorrelation(nn.Module):
-    """Features of each image alone, compared in a window of 20 pixels of level 3. (Fischer 2015, figure 2, bottom)"""
+    """Features of each image alone, compared in a window of 20 pixels of level 3. (Dosovitskiy 2015, figure 2, bottom)"""
 
     def __init__(self, *, width: float = 1.0) -> None:
         super().__init__()
