@@ -119,7 +119,7 @@ class FlowNetSimple(nn.Module):
 
 
 class FlowNetCorrelation(nn.Module):
-    """Features of each image alone, compared in a window of 20 pixels of level 3. (Dosovitskiy 2015, figure 2, bottom)"""
+    """Features of each image alone, compared up to 20 pixels of level 3 apart. (Dosovitskiy 2015, figure 2, bottom)"""
 
     def __init__(self, *, width: float = 1.0) -> None:
         super().__init__()
