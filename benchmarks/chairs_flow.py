@@ -2,8 +2,8 @@
 
     python benchmarks/chairs_flow.py [--runs runs/a runs/b] [--pairs 40]
 
-The scenes' seeds begin at 900,000: train on others. Every row is scored on the same pairs, all pixels (true flow is known
-everywhere), means over pixels; "noc" and "occ" are the visible and the occluded pixels of the mixed pairs. Writes
+The scenes' seeds begin at 900,000: train on others. Every row is scored on the same pairs, all pixels (true flow is
+known everywhere), means over pixels; "noc" and "occ" are the visible and the occluded pixels of the mixed pairs. Writes
 results/chairs_flow.json.
 """
 

@@ -32,9 +32,11 @@ def test_any_size(make: object, normalise: bool, height: int, width: int) -> Non
     assert [tuple(v.shape[-2:]) for v in flows] == [(height, width)] + [
         (math.ceil(height / 2**s), math.ceil(width / 2**s)) for s in range(2, coarsest + 1)]
     assert all(torch.isfinite(v).all() for v in flows)
-    enlarged = levels_enlarged(flows)
-    assert [tuple(v.shape[-2:]) for v in enlarged] == [
-        (math.ceil(height / 2**s), math.ceil(width / 2**s)) for s in range(coarsest - 1)]
+    for factor, first in ((4, 0), (2, 1), (1, 2)):
+        assert [tuple(v.shape[-2:]) for v in levels_enlarged(flows, factor)] == [
+            (math.ceil(height / 2**s), math.ceil(width / 2**s)) for s in range(first, first + coarsest - 1)]
+    assert torch.equal(levels_enlarged(flows, 4)[0], flows[0])
+    assert torch.equal(levels_enlarged(flows, 1)[-1], flows[-1])
 
 
 def speaking(normalise: bool = False) -> PwcNet:
@@ -62,7 +64,7 @@ def test_every_level_is_in_pixels_of_its_own_grid() -> None:
     flows = network(torch.rand(1, 3, 64, 96), torch.rand(1, 3, 64, 96))
     said = [flow[0, :, 0, 0].tolist() for flow in flows]
     assert said == [pytest.approx([v, -2 * v]) for v in (4 * 30.0, 30.0, 14.0, 6.0, 2.0)]
-    for level, flow in zip(levels_enlarged(flows), (120.0, 56.0, 24.0, 8.0), strict=True):
+    for level, flow in zip(levels_enlarged(flows, 2), (60.0, 28.0, 12.0, 4.0), strict=True):
         assert level[0, 0, 0, 0] == pytest.approx(flow)
 
 
