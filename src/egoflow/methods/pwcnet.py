@@ -28,7 +28,7 @@ class Config:
     width: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0
     """Share of the network's channels."""
     normalise: bool = False
-    """Correlate features less their mean and by their deviation (Jonschkowski 2020)."""
+    """Correlate features less their mean, by their deviation, as cosines (after Jonschkowski 2020)."""
 
 
 class PwcNetMethod(Method):

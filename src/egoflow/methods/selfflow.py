@@ -52,7 +52,7 @@ class Config:
     width: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0
     """Share of the network's channels."""
     normalise: bool = False
-    """Correlate features less their mean and by their deviation (UFlow)."""
+    """Correlate features less their mean, by their deviation, as cosines (after UFlow)."""
     stages: Annotated[tuple[Stage, ...], pydantic.Field(min_length=1)] = (Stage(),)
     gradient_weighted: bool = False
     """Multiply errors by the image's gradient (the lecture's L_zh)."""
