@@ -83,12 +83,18 @@ def test_one_network_learns_after_the_other(variant) -> None:
 
 
 @torch.no_grad()
-def test_the_last_network_speaks_when_none_is_frozen_and_when_all_are() -> None:
+def test_a_loaded_run_speaks_through_the_last_network_that_was_trained() -> None:
     method, clip = FlowNetMethod(Config(variant="cs", width=THIN)).eval(), clip_of()
-    free = method.predict(clip).flow[0, 1][0]
-    assert torch.equal(method.requires_grad_(False).predict(clip).flow[0, 1][0], free)
-    method.network.parts["correlation"].requires_grad_(True)
-    assert not torch.allclose(method.predict(clip).flow[0, 1][0], free)
+    whole = method.predict(clip).flow[0, 1][0]
+    method.network.parts["second"].requires_grad_(False)
+    assert torch.equal(method.predict(clip).flow[0, 1][0], whole)
+    stopped = method.train()
+    stopped.predict(clip)
+    loaded = FlowNetMethod(Config(variant="cs", width=THIN)).eval()
+    loaded.load_state_dict(stopped.state_dict())
+    first = loaded.network(clip.images[:, 0], clip.images[:, 1], part="correlation")[0]
+    torch.testing.assert_close(loaded.predict(clip).flow[0, 1][1] * 4, first)
+    assert not torch.allclose(loaded.predict(clip).flow[0, 1][0], whole)
 
 
 def test_sparse_truth_is_pooled_by_its_largest_values() -> None:

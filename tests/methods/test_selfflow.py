@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from egoflow.data.appearance import Appearance
 from egoflow.data.transforms import crop
+from egoflow.errors import ConfigError
 from egoflow.geometry.camera import Camera
 from egoflow.losses.self_distillation import Distillation
-from egoflow.losses.unlabelled_flow import Stage
+from egoflow.losses.unlabelled_flow import Stage, on_level, stage_at
 from egoflow.methods import selfflow
 from egoflow.methods.selfflow import Config, SelfFlow
 from egoflow.registry import load_preset
@@ -85,9 +86,11 @@ def test_presets_have_the_papers_networks_and_settings() -> None:
     assert counts["unflow"] == counts["arflow"] == counts["uflow"] == 2_236_660
     assert counts["smurf"] == 5_257_536
     assert 3e5 < counts["tiny"] < 6e5
-    assert (runs["unflow"].data.height, runs["unflow"].data.width, runs["unflow"].optim.lr) == (320, 1152, 1e-5)
+    assert (runs["unflow"].data.crop, runs["unflow"].optim.clip_norm, runs["unflow"].optim.lr) == (
+        (320, 1152), None, 1e-5)
     assert runs["unflow"].config.level_weights == (12.7, 4.35, 3.9, 3.4, 1.1)
-    assert (runs["arflow"].data.height, runs["arflow"].data.width, runs["arflow"].optim.batch_size) == (384, 832, 4)
+    assert (runs["arflow"].data.crop, runs["arflow"].optim.clip_norm, runs["arflow"].optim.batch_size) == (
+        (384, 832), None, 4)
     assert (runs["uflow"].data.height, runs["uflow"].loop.steps, runs["uflow"].optim.lr) == (640, 1_000_000, 1e-4)
     assert (runs["smurf"].config.crop, runs["smurf"].loop.steps, runs["smurf"].optim.lr) == ((296, 696), 75_000, 2e-4)
     # No occlusion in the first part of training, or masks collapse; no minimum over sources by default.
@@ -142,6 +145,36 @@ def test_the_true_flow_costs_least_at_every_size(enlarged: int) -> None:
     assert costs[2] < 0.25 * min(costs[1], costs[3])
     assert costs[0] > costs[1]
     assert costs[4] > costs[3]
+
+
+@pytest.mark.parametrize(("cell", "size"), [(4, (33, 65)), (8, (33, 65)), (4, (37, 69)), (8, (32, 64)), (8, (1, 1))])
+def test_a_levels_pixels_are_cells_where_the_sides_do_not_divide(cell: int, size: tuple[int, int]) -> None:
+    height, width = (-(-side // cell) for side in size)
+    ramp = torch.arange(size[1], dtype=torch.float32).expand(1, 3, *size)
+    found = on_level(ramp, torch.zeros(1, 2, height, width), cell)
+    assert found.shape[-2:] == (height, width)
+    # Away from the borders a cell's value is the mean of its columns, whatever is left over at the end.
+    whole = torch.arange(1, max(size[1] // cell - 1, 1), dtype=torch.float32)
+    if size[1] > cell:
+        torch.testing.assert_close(found[0, 0, 0, 1:len(whole) + 1], whole * cell + (cell - 1) / 2, rtol=0, atol=1e-3)
+
+
+def test_affine_students_are_taught_at_any_level() -> None:
+    config = replace(PLAIN, enlarged=2, level_weights=(1.0, 1.0), distillation=Distillation(view="affine", begins=0.0))
+    method, clip = SelfFlow(config).train(), sliding()
+    assert torch.isfinite(method(clip, 0.5)[0]["loss/distillation"][1])
+
+
+@pytest.mark.parametrize("change", [{"crop": (16, 16)}, {"level_weights": (1.0,) * 9}])
+def test_settings_that_cannot_work_are_refused_in_one_line(change: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="config") as found:
+        SelfFlow(replace(PLAIN, **({"enlarged": 2, "level_weights": (1.0, 1.0)} | change)))  # type: ignore[arg-type]
+    assert "\n" not in str(found.value)
+
+
+def test_the_stage_that_began_last_counts_in_any_order() -> None:
+    late, early = Stage(begins=0.5, error="ssim"), Stage(error="census")
+    assert [stage_at((late, early), p).error for p in (0.0, 0.4, 0.5, 1.0)] == ["census", "census", "ssim", "ssim"]
 
 
 def test_levels_are_weighted() -> None:

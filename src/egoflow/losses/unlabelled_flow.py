@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 
 import pydantic
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from egoflow.config import STRICT
 from egoflow.geometry.flow import backward_warp
+from egoflow.geometry.pixels import resize_image
 from egoflow.losses.masks import away_from_border, forward_backward_visible, in_view, range_map_visible
 from egoflow.losses.photometric import (
     census_distance,
@@ -35,16 +37,17 @@ class Stage:
     begins: Progress = 0.0
     error: Literal["l1", "charbonnier", "ssim", "census", "census_ddflow", "census_mean"] = "census"
     """``ssim`` is .85 SSIM + .15 L1 (ARFlow); a census has UnFlow's penalty, DDFlow's, or none (ARFlow)."""
-    window: Annotated[int, pydantic.Field(ge=3)] = 7
-    """Side of the census in pixels, odd."""
+    window: Literal[3, 5, 7, 9] = 7
+    """Side of the census in pixels."""
     occlusion: Literal["none", "border", "forward_backward", "range_map", "coarse_range_map"] = "none"
     landed: Annotated[float, pydantic.Field(gt=0)] = 0.5
     """Share of a pixel that must land on one that counts (range maps)."""
 
 
 def stage_at(stages: tuple[Stage, ...], progress: float) -> Stage:
-    """Return the last stage that has begun at ``progress`` 0..1, or the first."""
-    return ([stage for stage in stages if stage.begins <= progress] or list(stages))[-1]
+    """Return the stage that began last at ``progress`` 0..1, or the first to come."""
+    begun = [stage for stage in stages if stage.begins <= progress]
+    return max(begun, key=lambda stage: stage.begins) if begun else min(stages, key=lambda stage: stage.begins)
 
 
 def image_error(rebuilt: Tensor, target: Tensor, stage: Stage) -> Tensor:
@@ -65,6 +68,19 @@ def image_error(rebuilt: Tensor, target: Tensor, stage: Stage) -> Tensor:
 
 
 @torch.no_grad()
+def on_level(image: Tensor, flow: Tensor, cell: int) -> Tensor:
+    """Return an image on the grid of a level's flow, whose pixels are ``cell`` wide though the sides may not divide.
+
+    A resize to the level's size, rounded up, would stretch the picture, and the flow that fits it best with it.
+    """
+    if cell == 1:
+        return image
+    height, width = flow.shape[-2:]
+    right, down = width * cell - image.shape[-1], height * cell - image.shape[-2]
+    whole = F.pad(image, (0, right, 0, down), mode="replicate")
+    return resize_image(whole, height=height, width=width)
+
+
 def not_occluded(flow_ab: Tensor, flow_ba: Tensor, stage: Stage) -> Tensor:
     """Return where a pixel of a is not found to be hidden in b.
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import pydantic
+import torch
+from torch import Tensor
 
 from egoflow.config import Augment, DataConfig, LoopConfig, OptimConfig, Run
 from egoflow.losses.supervision import LEVEL_WEIGHTS, known_flow, multi_scale_error
@@ -40,11 +42,13 @@ class FlowNetMethod(Method):
 
     clip_length, target = 2, 0
     supervised, needs_camera = True, False
+    reached: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config = config
         self.network = FlowNet(config.variant, width=config.width)
+        self.register_buffer("reached", torch.tensor(len(self.network.parts) - 1))
 
     def phases(self) -> tuple[Phase, ...]:
         """Return a phase for each network: those before it stay as they are."""
@@ -75,9 +79,16 @@ class FlowNetMethod(Method):
         return LossTerms({"loss/multi_scale": (1.0, error)})
 
     def _trained_part(self) -> str:
-        """Return the last network that is not frozen: those behind it have not been trained yet."""
-        free = [name for name, part in self.network.parts.items() if any(p.requires_grad for p in part.parameters())]
-        return free[-1] if free else self.network.last
+        """Return the last network that training has reached: those behind it are as they were drawn.
+
+        In training that is the last that is not frozen; it is saved with the weights.
+        """
+        names = list(self.network.parts)
+        if self.training:
+            free = [i for i, name in enumerate(names)
+                    if any(p.requires_grad for p in self.network.parts[name].parameters())]
+            self.reached.fill_(free[-1] if free else len(names) - 1)
+        return names[int(self.reached)]
 
 
 CHAIRS = DataConfig(height=384, width=512, crop=(320, 448), augment=Augment(

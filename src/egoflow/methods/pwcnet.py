@@ -59,9 +59,15 @@ class PwcNetMethod(Method):
         return LossTerms({"loss/multi_scale": (1.0, torch.stack(errors).mean())})
 
 
+CHAIRS = DataConfig(height=384, width=512, crop=(384, 448), augment=Augment(
+    flip=True, translate=0.1, rotate_deg=17.0, zoom=(0.9, 2.0), relative_translate=0.02, relative_rotate_deg=2.0,
+    relative_zoom=0.03, noise=0.04, colour=0.5))
+"""Windows of 384x448 and FlowNet's changes; those between the two frames are small there, their sizes are ours."""
+
+
 def chairs() -> Run:
     """FlyingChairs: 1.2 M steps of 8 pairs of 384x448, halved at 400k, 600k, 800k and 1M (EPE 2.00 published)."""
-    return Run(method="pwcnet", preset="chairs", config=Config(), data=DataConfig(height=384, width=448),
+    return Run(method="pwcnet", preset="chairs", config=Config(), data=CHAIRS,
                optim=OptimConfig(lr=1e-4, weight_decay=4e-4, batch_size=8, clip_norm=None, schedule="halving",
                                  halve_at=(1 / 3, 1 / 2, 2 / 3, 5 / 6)),
                loop=LoopConfig(steps=1_200_000))

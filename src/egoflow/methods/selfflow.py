@@ -5,8 +5,10 @@ frame does not count; a network is its own teacher on a harder view. Both direct
 
 Differs from the papers: ``unflow`` trains PWC-Lite in place of FlowNetC stacks and leaves out the share of occluded
 pixels, which through a mask of yes and no has no gradient; masks are such also where UFlow's range map is soft;
-UFlow's crops are not enlarged back, and its teacher sees altered images; SMURF's training on three frames is left out.
-ARFlow's factor of 1024 is too: Adam does not see it. ``tiny`` is ours.
+UFlow is PWC-Lite too, without level dropout, its crops are not enlarged back, its student is compared at full size and
+its teacher sees altered images; UnFlow's images change scale together, not against each other; ARFlow's student sees
+no other colours than its teacher and is compared by L1; SMURF's training on three frames is left out. ARFlow's factor
+of 1024 is too: Adam does not see it. ``tiny`` is ours.
 """
 
 from dataclasses import dataclass, field, replace
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from egoflow.config import Augment, Count, DataConfig, LoopConfig, OptimConfig, Run
 from egoflow.data.appearance import Appearance, altered
 from egoflow.data.transforms import crop
+from egoflow.errors import ConfigError
 from egoflow.geometry.flow import pixels_from_flow
 from egoflow.geometry.pixels import resize_flow, resize_image, resize_mask, sample
 from egoflow.losses.masks import in_view
@@ -30,12 +33,13 @@ from egoflow.losses.unlabelled_flow import (
     Stage,
     image_error,
     not_occluded,
+    on_level,
     return_error,
     roughness,
     stage_at,
 )
 from egoflow.methods.base import Method
-from egoflow.networks.pwcnet import levels_enlarged, pwc_lite, pwc_tiny
+from egoflow.networks.pwcnet import FINEST, levels_enlarged, pwc_lite, pwc_tiny
 from egoflow.networks.raft import raft_basic
 from egoflow.types import Clip, LossTerms, Pair, Prediction
 
@@ -93,6 +97,12 @@ class SelfFlow(Method):
         else:
             make = pwc_lite if config.network == "pwc" else pwc_tiny
             self.network = make(width=config.width, normalise=config.normalise)
+            if len(config.level_weights) > (most := len(self.network.reduce)):
+                raise ConfigError(f"config.level_weights has {len(config.level_weights)} values, the network {most} "
+                                  f"levels; give at most so many")
+            if config.crop is not None and (config.enlarged, len(config.level_weights)) != (4, 1):
+                raise ConfigError("config.crop compares images at full size alone; set config.enlarged=4 and "
+                                  "config.level_weights=[1], or config.network=raft")
 
     def predict(self, clip: Clip) -> Prediction:
         """Predict the flow of every pair both ways, best first; in training from images that look different."""
@@ -130,12 +140,13 @@ class SelfFlow(Method):
         """Return the terms of the clip that the network saw, a window of ``images`` with its first pixel at (x, y)."""
         config, stage = self.config, stage_at(self.config.stages, progress)
         flows = [torch.cat(levels) for levels in zip(*(prediction.flow[pair] for pair in self.pairs), strict=True)]
-        levels, weights = self._levels(flows)
+        levels, weights, cells = self._levels(flows)
         visible = not_occluded(levels[0], _reversed(levels[0]), stage)
         masks = [resize_mask(visible, height=v.shape[-2], width=v.shape[-1]) for v in levels]
         target, source = self._stacked(seen.images, 0), self._stacked(images, 1)
-        errors = [self._photometric(level, target, source, corner, mask, stage)
-                  for level, mask in zip(levels, masks, strict=True)]
+        errors = [self._photometric(level, on_level(target, level, cell), on_level(source, level, cell), corner, mask,
+                                    stage)
+                  for level, mask, cell in zip(levels, masks, cells, strict=True)]
         rough = levels if config.smooth_size == "own" or config.network == "raft" else flows[:1]
         smooth = [self._roughness(level, target) for level in rough]
         terms = LossTerms({"loss/photometric": (1.0, multi_scale(errors, weights)),
@@ -150,19 +161,17 @@ class SelfFlow(Method):
             terms["loss/distillation"] = (weight, taught)
         return terms
 
-    def _levels(self, flows: list[Tensor]) -> tuple[list[Tensor], list[float]]:
-        """Return the flows that are compared, from fine to coarse or last to first, and their weights."""
+    def _levels(self, flows: list[Tensor]) -> tuple[list[Tensor], list[float], list[int]]:
+        """Return the flows that are compared, fine to coarse or last to first, their weights, and pixels a cell."""
         if self.config.network == "raft":
-            return flows, [0.8**age for age in range(len(flows))]
-        weights = list(self.config.level_weights)
-        return levels_enlarged(flows, self.config.enlarged)[:len(weights)], weights
+            return flows, [0.8**age for age in range(len(flows))], [1] * len(flows)
+        weights, factor = list(self.config.level_weights), self.config.enlarged
+        cells = [2**(FINEST + s) // factor for s in range(len(weights))]
+        return levels_enlarged(flows, factor)[:len(weights)], weights, cells
 
     def _photometric(self, flow: Tensor, target: Tensor, source: Tensor, corner: tuple[int, int], visible: Tensor,
                      stage: Stage) -> Tensor:
         """Return the mean error of rebuilding the target from the source at the size of the flow."""
-        height, width = flow.shape[-2:]
-        if flow.shape[-2:] != target.shape[-2:]:
-            target, source = (resize_image(image, height=height, width=width) for image in (target, source))
         rebuilt, inside = sample(source, pixels_from_flow(flow) + flow.new_tensor(corner))
         use = inside & visible
         error = image_error(fill_unused(rebuilt, target, use), target, stage)
@@ -193,11 +202,12 @@ class SelfFlow(Method):
         """Return how far the flow of a harder view is from the ``teacher`` [P B, 2, H, W] of this one."""
         if chosen.view == "affine":
             seen, view = clip_through_random_views(images)
+            visible = resize_mask(visible, height=teacher.shape[-2], width=teacher.shape[-1])
             wanted, known = viewed_flow(teacher, visible & in_view(teacher), self._stacked(view, 0),
                                         self._stacked(view, 1))
             return masked_mean(l1_map(self._flows(seen)[0], wanted), known)
         students = self._flows(cut(images, margin=chosen.margin))
-        levels, weights = self._levels(students) if self.config.network == "raft" else (students[:1], [1.0])
+        levels, weights = self._levels(students)[:2] if self.config.network == "raft" else (students[:1], [1.0])
         last = students[0].detach()
         wanted, sure = (cut(v, margin=chosen.margin) for v in (
             teacher, confidence(teacher, _reversed(teacher), sigma=TEACHER_SIGMA)))
@@ -220,7 +230,7 @@ def unflow_synthia() -> Run:
                config=Config(stages=(Stage(),), enlarged=1, level_weights=(12.7, 4.35, 3.9, 3.4, 1.1),
                              smoothness="diagonals", smooth_weight=3.0, smooth_size="own", appearance=UNFLOW_LOOK),
                data=DataConfig(height=512, width=768, augment=Augment(flip=True, scale_crop=0.1)),
-               optim=OptimConfig(lr=1e-4, weight_decay=4e-4, batch_size=4, schedule="halving",
+               optim=OptimConfig(lr=1e-4, weight_decay=4e-4, batch_size=4, clip_norm=None, schedule="halving",
                                  halve_at=(0.4, 0.6, 0.8)),
                loop=LoopConfig(steps=500_000))
 
@@ -230,8 +240,8 @@ def unflow() -> Run:
     base = unflow_synthia()
     return replace(base, preset="unflow",
                    config=replace(base.config, stages=(Stage(occlusion="forward_backward"),), return_weight=0.2),
-                   data=replace(base.data, height=320, width=1152),
-                   optim=OptimConfig(lr=1e-5, weight_decay=4e-4, batch_size=4))
+                   data=replace(base.data, height=375, width=1242, crop=(320, 1152)),
+                   optim=OptimConfig(lr=1e-5, weight_decay=4e-4, batch_size=4, clip_norm=None))
 
 
 def arflow() -> Run:
@@ -244,8 +254,9 @@ def arflow() -> Run:
     return Run(method="selfflow", preset="arflow",
                config=Config(stages=stages, level_weights=(1.0, 1.0, 1.0, 1.0), smooth_weight=50.0, edge=10.0,
                              smooth_size="normalised", distillation=Distillation(view="affine", weight=0.01)),
-               data=DataConfig(height=384, width=832, augment=Augment(flip=True)),
-               optim=OptimConfig(lr=1e-4, weight_decay=1e-6, batch_size=4), loop=LoopConfig(steps=100_000))
+               data=DataConfig(height=436, width=1024, crop=(384, 832), augment=Augment(flip=True)),
+               optim=OptimConfig(lr=1e-4, weight_decay=1e-6, batch_size=4, clip_norm=None),
+               loop=LoopConfig(steps=100_000))
 
 
 def uflow() -> Run:
@@ -256,7 +267,7 @@ def uflow() -> Run:
                              distillation=Distillation(view="crop", weight=0.6, begins=0.5, ramp=0.1),
                              appearance=Appearance(contrast=0.2, brightness=0.1, colour=0.1)),
                data=DataConfig(height=640, width=640, augment=Augment(flip=True)),
-               optim=OptimConfig(lr=1e-4, batch_size=1), loop=LoopConfig(steps=1_000_000))
+               optim=OptimConfig(lr=1e-4, batch_size=1, clip_norm=None), loop=LoopConfig(steps=1_000_000))
 
 
 def smurf() -> Run:

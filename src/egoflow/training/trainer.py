@@ -158,6 +158,9 @@ class Trainer:
                 break
             start += candidate.share
         if phase != self.phase:
+            if self.phase is not None:
+                # Another phase's losses are of another scale: the best of the last one is no bar for this one.
+                self.state = replace(self.state, best=float("inf"))
             self.phase = phase
             for name, parameter in self.method.named_parameters():
                 parameter.requires_grad_(name.startswith(phase.trains))
