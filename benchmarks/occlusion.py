@@ -22,7 +22,6 @@ from egoflow.geometry.classical_flow import dis_flow
 from egoflow.geometry.flow import reproject
 from egoflow.losses.masks import (
     depth_test_visible,
-    forward_backward_absolute_visible,
     forward_backward_visible,
     in_view,
     range_map_visible,
@@ -34,10 +33,12 @@ Estimator = Callable[[Tensor, Tensor], Tensor]
 ESTIMATORS: dict[str, Estimator] = {
     "leaves the view (no occlusion)": lambda ab, ba: in_view(ab),
     "forward-backward, relative (.01, .5)": forward_backward_visible,
-    "forward-backward, absolute 1.5 px": forward_backward_absolute_visible,
+    "forward-backward, absolute 1.5 px": lambda ab, ba: forward_backward_visible(ab, ba, alpha=0.0, beta=1.5**2),
     "range map, at least .2": lambda ab, ba: range_map_visible(ba, least=0.2) & in_view(ab),
     "range map, at least .5": lambda ab, ba: range_map_visible(ba, least=0.5) & in_view(ab),
     "range map, at least .75": lambda ab, ba: range_map_visible(ba, least=0.75) & in_view(ab),
+    "range map at a quarter of the size, at least .5":
+        lambda ab, ba: range_map_visible(ba, least=0.5, coarser=4) & in_view(ab),
     "both: forward-backward and range map .5":
         lambda ab, ba: forward_backward_visible(ab, ba) & range_map_visible(ba, least=0.5),
 }

@@ -46,6 +46,20 @@ def test_best_is_kept_by_held_out_score(tmp_path: Path) -> None:
     assert best.best == state.best < float("inf")
 
 
+def test_a_new_phase_sets_its_own_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses of another phase are of another scale: the second, scored a hundred times worse, is kept all the same."""
+    held_out = [collate([SlidingClips()[0, 0]])]
+    run = small_run(steps=4)
+    run = replace(run, loop=replace(run.loop, save_every=2))
+    trainer = Trainer(run, SlidingClips(), out=tmp_path, held_out=held_out)
+    phases = tuple(Phase(name=name, share=0.5) for name in ("first", "second"))
+    monkeypatch.setattr(type(trainer.method), "phases", lambda self: phases)
+    monkeypatch.setattr(trainer, "_score", lambda: 1.0 if trainer.phase == phases[0] else 100.0)
+    trainer.fit()
+    _, best, _ = read(tmp_path / "best.safetensors")
+    assert (best.step, best.best) == (4, 100.0)
+
+
 def test_loaded_run_predicts_what_the_trained_method_predicts(tmp_path: Path) -> None:
     trainer = Trainer(small_run(steps=3), SlidingClips(), out=tmp_path)
     trainer.fit()
