@@ -4,7 +4,7 @@
 
 Each network runs in a process of its own, untrained (its time does not depend on its weights), in turns with DIS on the
 same pair: the ratio holds on a noisy machine. Memory is what the process's peak grew by while predicting, weights not
-counted; parameters are counted apart. One flow, a to b. Writes results/flow.json.
+counted; parameters are counted apart. Both flows of the pair. Writes results/flow.json.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import numpy as np
 from egoflow.console import note, say
 
 SIZES = ((128, 416), (436, 1024))
-METHODS = ("flownet:s", "flownet:c", "flownet:sd", "flownet:cs", "flownet:css", "flownet:flownet2", "pwcnet:paper",
+METHODS = ("flownet:s", "flownet:c", "flownet:sd", "flownet:cs", "flownet:css", "flownet:flownet2", "pwcnet:chairs",
            "pwcnet:tiny", "raft:chairs", "raft:chairs?lean", "raft:small", "raft:small?lean")
 
 
@@ -52,6 +52,7 @@ def measure(name: str, height: int, width: int, repeats: int) -> Cost:
     from egoflow.config import with_settings
     from egoflow.geometry.camera import Camera
     from egoflow.geometry.classical_flow import dis_flow
+    from egoflow.methods.base import both_flows
     from egoflow.registry import load_preset
     from egoflow.types import Clip
 
@@ -69,10 +70,10 @@ def measure(name: str, height: int, width: int, repeats: int) -> Cost:
     with torch.no_grad():
         for _ in range(repeats + 1):
             begun = time.perf_counter()
-            method.flow(clip.images[:, 0], clip.images[:, 1])
+            both_flows(method, clip)
             times.append(time.perf_counter() - begun)
             begun = time.perf_counter()
-            dis_flow(*pictures)
+            dis_flow(*pictures), dis_flow(*pictures[::-1])
             dis_times.append(time.perf_counter() - begun)
     return Cost(method=name, size=f"{height}x{width}", parameters=sum(p.numel() for p in method.parameters()),
                 seconds=statistics.median(times[1:]), dis_seconds=statistics.median(dis_times[1:]),
