@@ -78,4 +78,4 @@ def tiny() -> Run:
     return Run(method="pwcnet", preset="tiny", config=Config(network="pwc_tiny", normalise=True),
                data=DataConfig(height=96, width=128, augment=Augment(flip=True)),
                optim=OptimConfig(lr=1e-3, batch_size=4, schedule="one_cycle", clip_norm=1.0),
-               loop=LoopConfig(steps=1500, log_every=10, save_every=250))
+               loop=LoopConfig(steps=2000, log_every=10, save_every=250))

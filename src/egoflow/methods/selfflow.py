@@ -288,4 +288,4 @@ def tiny() -> Run:
                              level_weights=(1.0, 1.0, 1.0, 1.0), smooth_weight=0.1),
                data=DataConfig(height=96, width=128, augment=Augment(flip=True)),
                optim=OptimConfig(lr=1e-3, batch_size=4, schedule="one_cycle", clip_norm=1.0),
-               loop=LoopConfig(steps=1500, log_every=10, save_every=250))
+               loop=LoopConfig(steps=2000, log_every=10, save_every=250))
