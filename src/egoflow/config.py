@@ -18,6 +18,7 @@ Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, pydantic.Field(ge=0, lt=1)]
 Probability = Annotated[float, pydantic.Field(ge=0, le=1)]
 Amount = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, pydantic.Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class Augment:
     flip: bool = False
     """Mirror half of the clips left to right."""
     colour: Share = 0.0
-    """Strength of brightness, contrast, saturation and hue jitter, one draw per clip."""
+    """Strength of brightness, contrast, gamma, saturation and hue jitter, one draw per clip."""
     asymmetric: Probability = 0.0
     """Share of clips whose frames draw their colours each on its own (RAFT's code: 0.2)."""
     flip_vertical: bool = False
@@ -95,7 +96,7 @@ class OptimConfig:
     __pydantic_config__ = STRICT
     lr: Positive = 2e-4
     betas: tuple[Share, Share] = (0.9, 0.999)
-    weight_decay: Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)] = 0.0
+    weight_decay: Amount = 0.0
     decoupled_weight_decay: bool = False
     """Shrink weights beside Adam's step (AdamW) and not through its moments."""
     batch_size: Count = 4

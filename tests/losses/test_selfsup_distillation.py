@@ -109,9 +109,9 @@ def test_frames_of_a_clip_share_most_of_their_view() -> None:
 
 
 def test_cut() -> None:
-    value = torch.arange(60).view(1, 1, 6, 10)
-    assert torch.equal(cut(value, margin=2), value[..., 2:4, 2:8])
-    assert cut(value, margin=64).shape == (1, 1, 2, 2)
+    value = torch.arange(96).view(1, 1, 8, 12)
+    assert torch.equal(cut(value, margin=2), value[..., 2:6, 2:10])
+    assert cut(value, margin=64).shape == (1, 1, 4, 6)
     assert cut(torch.zeros(1, 1, 1, 1), margin=64).shape == (1, 1, 1, 1)
 
 

@@ -54,7 +54,8 @@ def test_a_new_phase_sets_its_own_best(tmp_path: Path, monkeypatch: pytest.Monke
     trainer = Trainer(run, SlidingClips(), out=tmp_path, held_out=held_out)
     phases = tuple(Phase(name=name, share=0.5) for name in ("first", "second"))
     monkeypatch.setattr(type(trainer.method), "phases", lambda self: phases)
-    monkeypatch.setattr(trainer, "_score", lambda: 1.0 if trainer.phase == phases[0] else 100.0)
+    monkeypatch.setattr("egoflow.training.trainer.held_out_figures", lambda *args, **kwargs: {
+        "held_out/loss": 1.0 if trainer.phase == phases[0] else 100.0})
     trainer.fit()
     _, best, _ = read(tmp_path / "best.safetensors")
     assert (best.step, best.best) == (4, 100.0)

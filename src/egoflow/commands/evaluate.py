@@ -67,7 +67,6 @@ def _add_flow(parser: argparse.ArgumentParser) -> None:
                         help="maps (.png, .pfm; more is surer) to sort the errors by; found in what predict wrote")
     parser.add_argument("--baseline", nargs="+", action="extend", default=[], metavar="NAME",
                         choices=("zero", "farneback", "dis", "epipolar"),
-                       
                         help="zero, farneback, dis, epipolar: rows beside --prediction or in place of it")
     parser.add_argument("--images", nargs="+", metavar="F|DIR",
                         help="for --baseline: two images, two folders, or one folder of frames")

@@ -17,7 +17,7 @@ from egoflow.data.open import FrameSlice, continuous_runs
 from egoflow.data.transforms import augmented
 from egoflow.errors import ConfigError, DataError
 from egoflow.geometry.camera import Camera
-from egoflow.geometry.pixels import resize_flow, resize_mask, resize_sparse_flow
+from egoflow.geometry.pixels import resize_mask, resize_true_flow
 from egoflow.geometry.se3 import SE3
 from egoflow.types import Clip, FlowSource, FrameSource, FrameTruth, Pair, Truth, TwoView
 
@@ -163,11 +163,8 @@ class ClipDataset(Dataset[Clip]):
             if truth is None:
                 continue
             flow, valid = (torch.from_numpy(v)[None] for v in (truth.flow_ab, truth.valid[None]))
-            dense = bool(valid.all())
             size = {"height": self.height, "width": self.width}
-            found["flow"][a, b], found["valid_flow"][a, b] = (
-                (resize_flow(flow, **size), resize_mask(valid, **size)) if dense
-                else resize_sparse_flow(flow, valid, **size))
+            found["flow"][a, b], found["valid_flow"][a, b] = resize_true_flow(flow, valid, **size)
             if truth.visible is not None:
                 found["visible"][a, b] = resize_mask(torch.from_numpy(truth.visible)[None, None], **size)
         return found

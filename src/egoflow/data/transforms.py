@@ -16,7 +16,7 @@ from egoflow.config import Augment
 from egoflow.data import affine
 from egoflow.data.disturbance import ERASE_DRAWS, drawn_boxes, erased, noisy
 from egoflow.geometry.flow import pixels_from_flow
-from egoflow.geometry.pixels import inside_image, resize_flow, resize_image, resize_mask, resize_sparse_flow
+from egoflow.geometry.pixels import inside_image, resize_flow, resize_image, resize_mask, resize_true_flow
 from egoflow.geometry.se3 import SE3
 from egoflow.types import Clip, Pair, Truth, TwoView
 
@@ -81,19 +81,14 @@ def resize(clip: Clip, *, height: int, width: int) -> Clip:
         return resize_flow(value, **size)
     truth = clip.truth
     if truth is not None:
-        flows = {k: _resized_flow(v, truth.valid_flow.get(k), **size) for k, v in truth.flow.items()}
-        truth = replace(truth, static=_maybe(lambda v: _frames(v, mask), truth.static), flow=flows,
-                        valid_flow={k: mask(v) for k, v in truth.valid_flow.items()},
+        known = {k: resize_true_flow(v, truth.valid_flow.get(k, torch.ones_like(v[:, :1], dtype=torch.bool)), **size)
+                 for k, v in truth.flow.items()}
+        truth = replace(truth, static=_maybe(lambda v: _frames(v, mask), truth.static),
+                        flow={k: v for k, (v, _) in known.items()},
+                        valid_flow={k: known[k][1] for k in truth.valid_flow},
                         visible={k: mask(v) for k, v in truth.visible.items()})
     return replace(clip, images=_frames(clip.images, lambda v: resize_image(v, **size)), truth=truth,
                    camera=clip.camera.resized(**size), start=_start(clip, flow, mask))
-
-
-def _resized_flow(flow: Tensor, valid: Tensor | None, *, height: int, width: int) -> Tensor:
-    """Return a resized flow; one with gaps is not interpolated."""
-    if valid is None or bool(valid.all()):
-        return resize_flow(flow, height=height, width=width)
-    return resize_sparse_flow(flow, valid, height=height, width=width)[0]
 
 
 def _nearest(value: Tensor, *, clip: Clip, top: int, left: int, height: int, width: int) -> tuple[Tensor, Tensor]:

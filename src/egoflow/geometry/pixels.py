@@ -70,16 +70,16 @@ def resize_flow(flow: Tensor, *, height: int, width: int) -> Tensor:
     return resize_map(flow, height=height, width=width) * scale
 
 
-def resize_sparse_flow(flow: Tensor, valid: Tensor, *, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Resize a flow [B, 2, H, W] known only where ``valid`` bool [B, 1, H, W], to the nearest pixel, values scaled.
+def resize_true_flow(flow: Tensor, valid: Tensor, *, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Resize a flow [B, 2, H, W] known where ``valid`` bool [B, 1, H, W] says, and the mask; values are scaled.
 
-    Nothing is interpolated: half-way between a known and an unknown pixel nothing is known.
+    One with gaps takes its nearest pixels: half-way between a known and an unknown pixel nothing is known.
     """
-    if flow.shape[-2:] == (height, width):
-        return flow, valid
+    mask = resize_mask(valid, height=height, width=width)
+    if bool(valid.all()) or flow.shape[-2:] == (height, width):
+        return resize_flow(flow, height=height, width=width), mask
     scale = flow.new_tensor([width / flow.shape[-1], height / flow.shape[-2]]).view(1, 2, 1, 1)
-    nearest = F.interpolate(flow, (height, width), mode="nearest-exact")
-    return nearest * scale, resize_mask(valid, height=height, width=width)
+    return F.interpolate(flow, (height, width), mode="nearest-exact") * scale, mask
 
 
 def image_pyramid(image: Tensor, *, levels: int) -> list[Tensor]:

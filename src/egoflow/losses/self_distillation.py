@@ -5,13 +5,12 @@ The teacher's flow is carried into the student's view and gets no gradient. View
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-import pydantic
 import torch
 from torch import Tensor
 
-from egoflow.config import STRICT, Count
+from egoflow.config import STRICT, Amount, Count, Probability
 from egoflow.geometry.flow import flow_from_pixels, forward_backward_error
 from egoflow.geometry.pixels import pixel_grid, sample
 
@@ -23,12 +22,13 @@ class Distillation:
     __pydantic_config__ = STRICT
     view: Literal["affine", "crop"] = "affine"
     """Turned, enlarged and shifted (ARFlow), or ``margin`` pixels cut off each side (UFlow)."""
-    weight: Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)] = 0.01
-    begins: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.5
+    weight: Amount = 0.01
+    begins: Probability = 0.5
     """Progress of training before which there is none."""
-    ramp: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.0
+    ramp: Probability = 0.0
     """Share of training in which the weight climbs from 0."""
     margin: Count = 64
+    """Of smaller images never more than a quarter of a side: the student must be left with something to see."""
 
     def weight_at(self, progress: float) -> float:
         """Return the weight at ``progress`` 0..1."""
@@ -97,9 +97,9 @@ def clip_through_random_views(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cut(value: Tensor, *, margin: int) -> Tensor:
-    """Return maps [..., H, W] without ``margin`` pixels on each side, but never less than their middle."""
+    """Return maps [..., H, W] without ``margin`` pixels on each side, at most a quarter of the image's."""
     height, width = value.shape[-2:]
-    down, right = min(margin, (height - 1) // 2), min(margin, (width - 1) // 2)
+    down, right = min(margin, height // 4), min(margin, width // 4)
     return value[..., down:height - down, right:width - right]
 
 

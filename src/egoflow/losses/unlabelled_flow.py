@@ -4,14 +4,13 @@ Maps are [B, 1, H, W] on the grid of frame a, whose image is the target.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-import pydantic
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from egoflow.config import STRICT
+from egoflow.config import STRICT, Positive, Probability
 from egoflow.geometry.flow import backward_warp
 from egoflow.geometry.pixels import resize_image
 from egoflow.losses.masks import away_from_border, forward_backward_visible, in_view, range_map_visible
@@ -25,7 +24,6 @@ from egoflow.losses.photometric import (
 )
 from egoflow.losses.smoothness import first_order_map, second_order_diagonals, second_order_edge_aware
 
-Progress = Annotated[float, pydantic.Field(ge=0, le=1)]
 Smoothness = Literal["first", "second", "diagonals"]
 
 
@@ -34,13 +32,13 @@ class Stage:
     """How images are compared and which pixels count, from a moment of training on."""
 
     __pydantic_config__ = STRICT
-    begins: Progress = 0.0
+    begins: Probability = 0.0
     error: Literal["l1", "charbonnier", "ssim", "census", "census_ddflow", "census_mean"] = "census"
     """``ssim`` is .85 SSIM + .15 L1 (ARFlow); a census has UnFlow's penalty, DDFlow's, or none (ARFlow)."""
     window: Literal[3, 5, 7, 9] = 7
     """Side of the census in pixels."""
     occlusion: Literal["none", "border", "forward_backward", "range_map", "coarse_range_map"] = "none"
-    landed: Annotated[float, pydantic.Field(gt=0)] = 0.5
+    landed: Positive = 0.5
     """Share of a pixel that must land on one that counts (range maps)."""
 
 

@@ -9,13 +9,11 @@ phases share the steps evenly. The preset ``tiny`` is ours: a quarter of FlowNet
 """
 
 from dataclasses import dataclass, replace
-from typing import Annotated
 
-import pydantic
 import torch
 from torch import Tensor
 
-from egoflow.config import Augment, DataConfig, LoopConfig, OptimConfig, Run
+from egoflow.config import Augment, DataConfig, Fraction, LoopConfig, OptimConfig, Run
 from egoflow.losses.supervision import LEVEL_WEIGHTS, known_flow, multi_scale_error
 from egoflow.methods.base import Method, Phase
 from egoflow.networks.flownet2 import PARTS, FlowNet, Variant, full_size
@@ -31,7 +29,7 @@ class Config:
 
     variant: Variant = "s"
     """Simple, correlation, small displacement, stacks of two and three, or FlowNet 2.0."""
-    width: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0
+    width: Fraction = 1.0
     """Share of the papers' channels; 0.375 makes the thin networks of FlowNet 2.0 (c, s, css)."""
     sparse: bool = False
     """Pool truth as the released code does for lidar: by the largest values of a cell, not by their mean."""

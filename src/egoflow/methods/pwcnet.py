@@ -5,15 +5,15 @@ network is PWC-Lite, whose levels share one decoder (Liu 2020; 2.2 M parameters 
 is the mean over its cells. Both directions are trained, as in ``selfflow``. ``tiny`` is ours.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
-import pydantic
 import torch
 
-from egoflow.config import Augment, DataConfig, LoopConfig, OptimConfig, Run
+from egoflow.config import Augment, DataConfig, Fraction, LoopConfig, OptimConfig, Run
 from egoflow.losses.supervision import LEVEL_WEIGHTS, known_flow, multi_scale_error
 from egoflow.methods.base import Method
+from egoflow.methods.flownet import CHAIRS
 from egoflow.networks.pwcnet import FINEST, PwcNet, pwc_lite, pwc_tiny
 from egoflow.types import Clip, LossTerms, Pair, Prediction
 
@@ -25,7 +25,7 @@ class Config:
     """The network of PWC-Net."""
 
     network: Literal["pwc", "pwc_tiny"] = "pwc"
-    width: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0
+    width: Fraction = 1.0
     """Share of the network's channels."""
     normalise: bool = False
     """Correlate features less their mean, by their deviation, as cosines (after Jonschkowski 2020)."""
@@ -59,15 +59,12 @@ class PwcNetMethod(Method):
         return LossTerms({"loss/multi_scale": (1.0, torch.stack(errors).mean())})
 
 
-CHAIRS = DataConfig(height=384, width=512, crop=(384, 448), augment=Augment(
-    flip=True, translate=0.1, rotate_deg=17.0, zoom=(0.9, 2.0), relative_translate=0.02, relative_rotate_deg=2.0,
-    relative_zoom=0.03, noise=0.04, colour=0.5))
-"""Windows of 384x448 and FlowNet's changes; those between the two frames are small there, their sizes are ours."""
-
-
 def chairs() -> Run:
-    """FlyingChairs: 1.2 M steps of 8 pairs of 384x448, halved at 400k, 600k, 800k and 1M (EPE 2.00 published)."""
-    return Run(method="pwcnet", preset="chairs", config=Config(), data=CHAIRS,
+    """FlyingChairs: 1.2 M steps of 8 windows of 384x448, halved at 400k, 600k, 800k and 1M (EPE 2.00 published).
+
+    The pairs are changed as FlowNet's.
+    """
+    return Run(method="pwcnet", preset="chairs", config=Config(), data=replace(CHAIRS, crop=(384, 448)),
                optim=OptimConfig(lr=1e-4, weight_decay=4e-4, batch_size=8, clip_norm=None, schedule="halving",
                                  halve_at=(1 / 3, 1 / 2, 2 / 3, 5 / 6)),
                loop=LoopConfig(steps=1_200_000))

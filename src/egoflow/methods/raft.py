@@ -8,12 +8,10 @@ channels and six refinements.
 """
 
 from dataclasses import dataclass, replace
-from typing import Annotated
 
-import pydantic
 from torch import Tensor
 
-from egoflow.config import Augment, Count, DataConfig, LoopConfig, OptimConfig, Positive, Run
+from egoflow.config import Augment, Count, DataConfig, Fraction, LoopConfig, OptimConfig, Positive, Run
 from egoflow.losses.reduce import masked_mean
 from egoflow.losses.supervision import known_flow, sequence_map
 from egoflow.methods.base import Method
@@ -38,7 +36,7 @@ class Config:
     """``lean`` computes correlations when asked for: a fraction of the memory, slower."""
     freeze_batch_norm: bool = False
     """Keep the running statistics of batch normalisation, as published after the first data set."""
-    gamma: Annotated[float, pydantic.Field(gt=0, le=1)] = 0.8
+    gamma: Fraction = 0.8
     """Weight of a refinement relative to the one after it."""
 
 

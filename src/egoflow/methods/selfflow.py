@@ -18,7 +18,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
-from egoflow.config import Augment, Count, DataConfig, LoopConfig, OptimConfig, Run
+from egoflow.config import Amount, Augment, Count, DataConfig, Fraction, LoopConfig, OptimConfig, Run
 from egoflow.data.appearance import Appearance, altered
 from egoflow.data.transforms import crop
 from egoflow.errors import ConfigError
@@ -43,7 +43,6 @@ from egoflow.networks.pwcnet import FINEST, levels_enlarged, pwc_lite, pwc_tiny
 from egoflow.networks.raft import raft_basic
 from egoflow.types import Clip, LossTerms, Pair, Prediction
 
-Weight = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
 TEACHER_SIGMA, STUDENT_SIGMA = 0.003, 0.03
 """How far a flow and its way back may miss, as shares of the image's diagonal, to be trusted. (Jonschkowski 2020)"""
 
@@ -53,7 +52,7 @@ class Config:
     """The network, the comparison of images and the weights of the terms."""
 
     network: Literal["pwc", "pwc_tiny", "raft"] = "pwc"
-    width: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0
+    width: Fraction = 1.0
     """Share of the network's channels."""
     normalise: bool = False
     """Correlate features less their mean, by their deviation, as cosines (after UFlow)."""
@@ -64,14 +63,14 @@ class Config:
     """The lecture's L_occ: the lesser error of two sources (three frames), or of both directions on one grid."""
     enlarged: Literal[1, 2, 4] = 4
     """Images are compared at each level's own size (UnFlow) or so many times that (4: ARFlow; full size first)."""
-    level_weights: Annotated[tuple[Weight, ...], pydantic.Field(min_length=1)] = (1.0,)
+    level_weights: Annotated[tuple[Amount, ...], pydantic.Field(min_length=1)] = (1.0,)
     """From fine to coarse; what is left out is not compared. RAFT's refinements weigh 0.8 of the next one."""
     smoothness: Smoothness = "first"
-    smooth_weight: Weight = 4.0
+    smooth_weight: Amount = 4.0
     smooth_size: Literal["own", "quarter", "normalised"] = "quarter"
     """Every level is smooth in its own pixels, or the full flow at a quarter of its size or as a share of its side."""
-    edge: Weight = 150.0
-    return_weight: Weight = 0.0
+    edge: Amount = 150.0
+    return_weight: Amount = 0.0
     """Of following a flow there and back (UnFlow)."""
     distillation: Distillation | None = None
     appearance: Appearance = field(default_factory=Appearance)
@@ -247,12 +246,13 @@ def unflow() -> Run:
 def arflow() -> Run:
     """ARFlow on Sintel (4.78 / 5.89 published on the test set).
 
-    The second half, which in the paper begins after 50 epochs, compares censuses and learns from transformed images.
+    Its weight of smoothness is 50 of a mean that its code halves once more. The second half, which in the paper begins
+    after 50 epochs, compares censuses and learns from transformed images.
     """
     stages = (Stage(error="ssim", occlusion="range_map", landed=0.2),
               Stage(begins=0.5, error="census_mean", window=3, occlusion="forward_backward"))
     return Run(method="selfflow", preset="arflow",
-               config=Config(stages=stages, level_weights=(1.0, 1.0, 1.0, 1.0), smooth_weight=50.0, edge=10.0,
+               config=Config(stages=stages, level_weights=(1.0, 1.0, 1.0, 1.0), smooth_weight=25.0, edge=10.0,
                              smooth_size="normalised", distillation=Distillation(view="affine", weight=0.01)),
                data=DataConfig(height=436, width=1024, crop=(384, 832), augment=Augment(flip=True)),
                optim=OptimConfig(lr=1e-4, weight_decay=1e-6, batch_size=4, clip_norm=None),

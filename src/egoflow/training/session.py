@@ -115,15 +115,16 @@ def make_dataset(run: Run, sources: list[FrameSource], *, cache: Path | None) ->
 
 
 def make_held_out(run: Run, sources: Sequence[FrameSource]) -> list[Clip]:
-    """Return clips of held-out sources, evenly spread, as they are; none of none."""
+    """Return clips of held-out sources, evenly spread, as they are, with what truth they have; none of none."""
     if not sources:
         return []
-    dataset = _clips(run, sources, stride=1, start=None)
+    dataset = _clips(run, sources, stride=1, start=None, with_truth=True)
     count = min(len(dataset), HELD_OUT_CLIPS)
     return [dataset[(2 * i + 1) * len(dataset) // (2 * count)] for i in range(count)]
 
 
-def _clips(run: Run, sources: Sequence[FrameSource], *, stride: int, start: TwoViewCache | None) -> ClipDataset:
+def _clips(run: Run, sources: Sequence[FrameSource], *, stride: int, start: TwoViewCache | None,
+           with_truth: bool = False) -> ClipDataset:
     data, method = run.data, load_method(run.method).method_type(run.config)
     if method.needs_camera and (named := affine_settings(data.augment)):
         raise ConfigError(f"data.augment.{named[0]} moves pixels as no camera does, and {run.method} learns from the "
@@ -131,7 +132,7 @@ def _clips(run: Run, sources: Sequence[FrameSource], *, stride: int, start: TwoV
     static = read_static_frames(data.static_frames) if data.static_frames is not None else {}
     return ClipDataset(sources, length=method.clip_length, target=method.target, height=data.height, width=data.width,
                        gap=data.gap, stride=stride, augment=data.augment, crop=data.crop, on_broken=data.on_broken,
-                       start=start, with_truth=method.supervised,
+                       start=start, with_truth=with_truth or method.supervised,
                        exclude=lambda source: static_indices(source, static))
 
 

@@ -22,6 +22,7 @@ from egoflow.methods.base import Method, Phase
 from egoflow.registry import load_method
 from egoflow.training import checkpoint, distributed
 from egoflow.training.checkpoint import State
+from egoflow.training.held_out import held_out_figures
 from egoflow.training.layout import lay_out
 from egoflow.training.optim import clip_gradients, learning_rate, make_optimizer
 from egoflow.training.recording import Recorder
@@ -196,30 +197,20 @@ class Trainer:
                 **figures(prediction)}
 
     def _save(self, recorder: Recorder | None) -> None:
-        """Write last.safetensors, and best.safetensors when the held-out score is the lowest so far."""
+        """Write last.safetensors, and best.safetensors when the held-out loss is the lowest so far."""
         watch = {"first_depth": self.watchdog.first_depth, "counts": self.watchdog.counts}
         self.state = replace(self.state, watch=watch)
-        score = self._score() if self.held_out and self.run.loop.keep_best else None
-        better = score is not None and score < self.state.best
+        found = (held_out_figures(self.method, self.held_out, device=self.device)
+                 if self.held_out and self.run.loop.keep_best else {})
+        better = found.get("held_out/loss", float("inf")) < self.state.best
         if better:
-            self.state = replace(self.state, best=score)
+            self.state = replace(self.state, best=found["held_out/loss"])
         if self.rank == 0:
             if better:
                 checkpoint.save(self.out / "best.safetensors", self.run, self.method, self.state)
             checkpoint.save(self.out / "last.safetensors", self.run, self.method, self.state, self.optimizer)
-            if recorder is not None and score is not None:
-                recorder.write(self.state.step, {"held_out/loss": score})
-
-    @torch.no_grad()
-    def _score(self) -> float:
-        """Return the mean of the method's own loss over the held-out clips, without the two-view start."""
-        self.method.eval()
-        total = 0.0
-        for clip in self.held_out:
-            moved = clip.to(self.device)
-            total += float(self.method.losses(moved, self.method.predict(moved), 1.0).total)
-        self.method.train()
-        return total / len(self.held_out)
+            if recorder is not None and found:
+                recorder.write(self.state.step, found)
 
     def _write_run(self) -> None:
         """Write the resolved configuration beside the checkpoints."""
