@@ -240,6 +240,7 @@ def test_rubber_whale(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> 
     found = _scored(capsys, [folder / "frame10.png", folder / "frame11.png"], folder / "flow10.flo")
     assert 0.1 < found["dis"] < 0.3 < found["farneback"] < 0.4
     assert found["zero"] == pytest.approx(1.256, abs=1e-3)
+    assert _scored(capsys, [folder], folder) == found  # frame10 and flow10 are one pair
 
 
 def test_flying_chairs(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from egoflow.cli import main
 from egoflow.data.clips import ClipDataset
 from egoflow.data.formats import write_mask
-from egoflow.data.open import open_source
+from egoflow.data.open import open_shots, open_source
 from egoflow.errors import ConfigError, DataError
 from egoflow.types import FlowSource
 from egoflow.worlds.base import load_world
@@ -109,6 +109,14 @@ def test_scenes_are_written_as_folders_and_read_again(rendered: Path) -> None:
     assert np.array_equal(source.flow_truth(0, 1).visible, world.flow_truth(0, 1).visible)
     # Only what is seen onwards is written.
     assert source.flow_truth(1, 0).visible is None
+
+
+def test_a_folder_of_scenes_is_opened_as_all_of_them(rendered: Path) -> None:
+    scenes = open_shots(rendered)
+    assert [scene.name for scene in scenes] == ["000000", "000001"]
+    assert np.array_equal(scenes[1].image(1), chairs(4, "holes").image(1))
+    with pytest.raises(DataError, match=r"holds 2 clips; name one of them, for instance .*000000$"):
+        open_source(rendered)
 
 
 def test_scenes_of_another_world_are_its_seeds(tmp_path: Path) -> None:

@@ -72,6 +72,8 @@ def parse_frames(text: str, *, length: int, name: str) -> range:
 def open_source(path: str | Path, *, camera: Camera | str | None = None, frames: str | None = None) -> FrameSource:
     """Open a video, a folder of images, a clip folder, a KITTI sequence or drive, or one shot of a flow data set.
 
+    What holds several of them is refused (see ``open_shots``).
+
     ``camera`` is a Camera or ``camera.json``, ``fx,fy,cx,cy`` or ``fov=70``, for footage that brings no intrinsics (and
     wins over those it brings). ``frames`` is a Python slice over the frames by position. Raises DataError that names
     the path and says what was expected.
@@ -79,13 +81,14 @@ def open_source(path: str | Path, *, camera: Camera | str | None = None, frames:
     sources = open_shots(path, camera=camera, frames=frames)
     if len(sources) > 1:
         title, shots = find_shots(path)
-        raise DataError(f"{path}: holds {len(shots)} pairs or scenes of {title}; name one of them, for instance "
-                        f"{shots[0].file(0)}")
+        held, one = ((f"pairs or scenes of {title}", shots[0].file(0)) if shots else
+                     ("clips", Path(path, sources[0].name)))
+        raise DataError(f"{path}: holds {len(sources)} {held}; name one of them, for instance {one}")
     return sources[0]
 
 
 def open_shots(path: str | Path, *, camera: Camera | str | None = None, frames: str | None = None) -> list[FrameSource]:
-    """Open all pairs or scenes at or below ``path`` in a flow data set, or the one source that open_source opens.
+    """Open all pairs or scenes at or below ``path`` in a flow data set, all clip folders in a folder, or one source.
 
     ``camera`` and ``frames`` are those of every one of them.
     """
@@ -110,6 +113,8 @@ def _opened(path: Path, camera: Camera | str | None) -> list[FrameSource]:
         # One stands for all: a camera that is missing or misfits is said on opening, not at the first clip.
         sources[0].check_camera()
         return [*sources]
+    if path.is_dir() and (clips := sorted(f for f in path.iterdir() if is_clip_folder(f))):
+        return [clip_folder(clip, camera) for clip in clips]
     return [_footage(path, camera)]
 
 

@@ -18,8 +18,8 @@ from egoflow.evaluation.inputs import inside_run
 
 FLOW_SUFFIXES = (".flo", ".pfm", ".png")
 """In this order: a folder of the FlyingChairs holds its images (.png) beside the flows."""
-# FlyingChairs calls a pair 00001_img1, 00001_img2, 00001_flow.
-_ROLE = re.compile(r"_(flow|img[0-9])$")
+# FlyingChairs calls a pair 00001_img1, 00001_img2, 00001_flow; Middlebury frame10, frame11, flow10.
+_ROLE = re.compile(r"_(flow|img[0-9])$|^(flow|frame)(?=[0-9]+$)")
 Item = TypeVar("Item")
 Flow = tuple[np.ndarray, np.ndarray]
 """Flow [2, H, W] in pixels and where it is known, bool [H, W]."""
@@ -48,7 +48,7 @@ class Named(Generic[Item]):
 
 
 def pair_name(path: Path, folder: Path) -> str:
-    """Return the name a file is matched by: its path below ``folder``, without suffix and FlyingChairs' role.
+    """Return the name a file is matched by: its path below ``folder``, without suffix and role in its pair.
 
     Folders are joined by "_", as 'egoflow predict' does where frames of several sources share a name.
     """
