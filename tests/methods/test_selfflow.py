@@ -151,7 +151,7 @@ def test_the_true_flow_costs_least_at_every_size(enlarged: int) -> None:
 def test_a_levels_pixels_are_cells_where_the_sides_do_not_divide(cell: int, size: tuple[int, int]) -> None:
     height, width = (-(-side // cell) for side in size)
     ramp = torch.arange(size[1], dtype=torch.float32).expand(1, 3, *size)
-    found = on_level(ramp, torch.zeros(1, 2, height, width), cell)
+    found = on_level(ramp, cell)
     assert found.shape[-2:] == (height, width)
     # Away from the borders a cell's value is the mean of its columns, whatever is left over at the end.
     whole = torch.arange(1, max(size[1] // cell - 1, 1), dtype=torch.float32)
@@ -165,10 +165,9 @@ def test_affine_students_are_taught_at_any_level() -> None:
     assert torch.isfinite(method(clip, 0.5)[0]["loss/distillation"][1])
 
 
-@pytest.mark.parametrize("change", [{"crop": (16, 16)}, {"level_weights": (1.0,) * 9}])
-def test_settings_that_cannot_work_are_refused_in_one_line(change: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match="config") as found:
-        SelfFlow(replace(PLAIN, **({"enlarged": 2, "level_weights": (1.0, 1.0)} | change)))  # type: ignore[arg-type]
+def test_more_weights_than_levels_are_refused_in_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"config.level_weights has 9 values, the network \d levels") as found:
+        SelfFlow(replace(PLAIN, level_weights=(1.0,) * 9))
     assert "\n" not in str(found.value)
 
 
@@ -244,10 +243,14 @@ def test_the_lesser_error_of_both_directions_never_costs_more() -> None:
 # Windows of larger images.
 
 @torch.no_grad()
-def test_warps_reach_beyond_the_window_that_the_network_sees() -> None:
-    """What is wrong with pixels that leave the window, the images around it show."""
-    clip, size, left, top = sliding(8), (16, 24), 12, 8
-    method = SelfFlow(replace(PLAIN, crop=size))
+@pytest.mark.parametrize(("enlarged", "border"), [(4, 1e-6), (2, 6e-3), (1, 1.5e-2)])
+def test_warps_reach_beyond_the_window_that_the_network_sees(enlarged: int, border: float) -> None:
+    """What is wrong with pixels that leave the window, the images around it show, also at less than full size.
+
+    There the window's outermost pixels were made smaller without their neighbours, which costs something.
+    """
+    clip, size, left, top = sliding(8), (16, 24), 16, 8
+    method = SelfFlow(replace(PLAIN, crop=size, enlarged=enlarged))  # type: ignore[arg-type]
     window = crop(clip, top=top, left=left, height=size[0], width=size[1])
     wrong = constant(-8, size=size)
     wrong[:, 1, :, 0] = 1.0
@@ -257,8 +260,8 @@ def test_warps_reach_beyond_the_window_that_the_network_sees() -> None:
         alone = method.losses(window, prediction, 0.0)
         whole = method._terms(window, clip.images, (left, top), prediction, 0.0)
         costs += [values(terms)["loss/photometric"] for terms in (alone, whole)]
-    assert costs[:3] == pytest.approx([0, 0, 0], abs=1e-6)
-    assert costs[3] > 1e-3
+    assert costs[:3] == pytest.approx([0, 0, 0], abs=border)
+    assert costs[3] > costs[1] + 1e-2
 
 
 @torch.no_grad()

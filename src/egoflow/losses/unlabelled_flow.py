@@ -66,14 +66,14 @@ def image_error(rebuilt: Tensor, target: Tensor, stage: Stage) -> Tensor:
 
 
 @torch.no_grad()
-def on_level(image: Tensor, flow: Tensor, cell: int) -> Tensor:
-    """Return an image on the grid of a level's flow, whose pixels are ``cell`` wide though the sides may not divide.
+def on_level(image: Tensor, cell: int) -> Tensor:
+    """Return an image on the grid of a level whose pixels are ``cell`` wide though the sides may not divide.
 
     A resize to the level's size, rounded up, would stretch the picture, and the flow that fits it best with it.
     """
     if cell == 1:
         return image
-    height, width = flow.shape[-2:]
+    height, width = (-(-side // cell) for side in image.shape[-2:])
     right, down = width * cell - image.shape[-1], height * cell - image.shape[-2]
     whole = F.pad(image, (0, right, 0, down), mode="replicate")
     return resize_image(whole, height=height, width=width)

@@ -99,9 +99,6 @@ class SelfFlow(Method):
             if len(config.level_weights) > (most := len(self.network.reduce)):
                 raise ConfigError(f"config.level_weights has {len(config.level_weights)} values, the network {most} "
                                   f"levels; give at most so many")
-            if config.crop is not None and (config.enlarged, len(config.level_weights)) != (4, 1):
-                raise ConfigError("config.crop compares images at full size alone; set config.enlarged=4 and "
-                                  "config.level_weights=[1], or config.network=raft")
 
     def predict(self, clip: Clip) -> Prediction:
         """Predict the flow of every pair both ways, best first; in training from images that look different."""
@@ -120,7 +117,9 @@ class SelfFlow(Method):
             return super().forward(clip, progress, overall)
         whole = clip.images.shape[-2:]
         height, width = (min(pair) for pair in zip(self.config.crop, whole, strict=True))
-        top, left = (int(torch.randint(1 + most, ())) for most in (whole[0] - height, whole[1] - width))
+        # On every level that is compared the window begins at a whole pixel.
+        step = self._cell(len(self.config.level_weights) - 1)
+        top, left = (step * int(torch.randint(1 + most // step, ())) for most in (whole[0] - height, whole[1] - width))
         seen = crop(clip, top=top, left=left, height=height, width=width)
         prediction = self.predict(seen)
         return self._terms(seen, clip.images, (left, top), prediction, progress), prediction
@@ -139,12 +138,13 @@ class SelfFlow(Method):
         """Return the terms of the clip that the network saw, a window of ``images`` with its first pixel at (x, y)."""
         config, stage = self.config, stage_at(self.config.stages, progress)
         flows = [torch.cat(levels) for levels in zip(*(prediction.flow[pair] for pair in self.pairs), strict=True)]
-        levels, weights, cells = self._levels(flows)
+        levels, weights = self._levels(flows)
+        cells = [self._cell(number) for number in range(len(levels))]
         visible = not_occluded(levels[0], _reversed(levels[0]), stage)
         masks = [resize_mask(visible, height=v.shape[-2], width=v.shape[-1]) for v in levels]
         target, source = self._stacked(seen.images, 0), self._stacked(images, 1)
-        errors = [self._photometric(level, on_level(target, level, cell), on_level(source, level, cell), corner, mask,
-                                    stage)
+        errors = [self._photometric(level, on_level(target, cell), on_level(source, cell),
+                                    (corner[0] / cell, corner[1] / cell), mask, stage)
                   for level, mask, cell in zip(levels, masks, cells, strict=True)]
         rough = levels if config.smooth_size == "own" or config.network == "raft" else flows[:1]
         smooth = [self._roughness(level, target) for level in rough]
@@ -160,15 +160,18 @@ class SelfFlow(Method):
             terms["loss/distillation"] = (weight, taught)
         return terms
 
-    def _levels(self, flows: list[Tensor]) -> tuple[list[Tensor], list[float], list[int]]:
-        """Return the flows that are compared, fine to coarse or last to first, their weights, and pixels a cell."""
+    def _levels(self, flows: list[Tensor]) -> tuple[list[Tensor], list[float]]:
+        """Return the flows that are compared, fine to coarse or last to first, and their weights."""
         if self.config.network == "raft":
-            return flows, [0.8**age for age in range(len(flows))], [1] * len(flows)
-        weights, factor = list(self.config.level_weights), self.config.enlarged
-        cells = [2**(FINEST + s) // factor for s in range(len(weights))]
-        return levels_enlarged(flows, factor)[:len(weights)], weights, cells
+            return flows, [0.8**age for age in range(len(flows))]
+        weights = list(self.config.level_weights)
+        return levels_enlarged(flows, self.config.enlarged)[:len(weights)], weights
 
-    def _photometric(self, flow: Tensor, target: Tensor, source: Tensor, corner: tuple[int, int], visible: Tensor,
+    def _cell(self, level: int) -> int:
+        """Return how many pixels of the images a pixel of a compared flow is wide."""
+        return 1 if self.config.network == "raft" else 2**(FINEST + level) // self.config.enlarged
+
+    def _photometric(self, flow: Tensor, target: Tensor, source: Tensor, corner: tuple[float, float], visible: Tensor,
                      stage: Stage) -> Tensor:
         """Return the mean error of rebuilding the target from the source at the size of the flow."""
         rebuilt, inside = sample(source, pixels_from_flow(flow) + flow.new_tensor(corner))
@@ -206,7 +209,7 @@ class SelfFlow(Method):
                                         self._stacked(view, 1))
             return masked_mean(l1_map(self._flows(seen)[0], wanted), known)
         students = self._flows(cut(images, margin=chosen.margin))
-        levels, weights = self._levels(students)[:2] if self.config.network == "raft" else (students[:1], [1.0])
+        levels, weights = self._levels(students) if self.config.network == "raft" else (students[:1], [1.0])
         last = students[0].detach()
         wanted, sure = (cut(v, margin=chosen.margin) for v in (
             teacher, confidence(teacher, _reversed(teacher), sigma=TEACHER_SIGMA)))
