@@ -74,5 +74,5 @@ def tiny() -> Run:
     """Minutes on a CPU at 96x128: the network, batch, rate and steps of ``selfflow:tiny``."""
     return Run(method="pwcnet", preset="tiny", config=Config(network="pwc_tiny", normalise=True),
                data=DataConfig(height=96, width=128, augment=Augment(flip=True)),
-               optim=OptimConfig(lr=1e-3, batch_size=4, schedule="one_cycle", clip_norm=1.0),
-               loop=LoopConfig(steps=2000, log_every=10, save_every=250))
+               optim=OptimConfig(lr=2e-3, batch_size=4, schedule="one_cycle", clip_norm=1.0),
+               loop=LoopConfig(steps=3000, log_every=10, save_every=250))
