@@ -15,6 +15,27 @@ def test_parameter_count(sources: int, masks: bool, count: int) -> None:
     assert sum(p.numel() for p in PoseExpNet(sources=sources, masks=masks).parameters()) == count
 
 
+@pytest.mark.parametrize(("sources", "count"), [(1, 1_588_316), (4, 1_604_624)])
+def test_parameter_count_both_ways(sources: int, count: int) -> None:
+    with torch.device("meta"):
+        assert sum(p.numel() for p in PoseExpNet(sources=sources, both_ways=True).parameters()) == count
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 5), (65, 130)])
+def test_both_ways(height: int, width: int) -> None:
+    """Twelve numbers a source: six there, six back."""
+    network = PoseExpNet(sources=3, both_ways=True)
+    images = torch.rand(2, 4, 3, height, width)
+    with torch.no_grad():
+        vectors, logits = network(images[:, 0], images[:, 1:])
+        assert vectors.shape == (2, 3, 12)
+        assert torch.isfinite(vectors).all()
+        assert logits == []
+        nn.init.zeros_(network.motion.weight)
+        network.motion.bias.copy_(torch.arange(36.0))
+        assert torch.allclose(network(images[:, 0], images[:, 1:])[0][1, 1], 0.01 * torch.arange(12.0, 24.0))
+
+
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 5), (65, 130), (128, 416)])
 @pytest.mark.parametrize("sources", [1, 2])
 def test_any_size(height: int, width: int, sources: int) -> None:

@@ -7,16 +7,15 @@ Both look correlations up in windows that run along x first (the released code a
 reads the windows is linear: permuting its inputs once, here, gives the same network without a switch in the look-up.
 """
 
-import pickle
 import re
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from egoflow.errors import CheckpointError
 from egoflow.networks.all_pairs import LEVELS
 from egoflow.networks.raft import RAFT
+from egoflow.networks.weight_files import placed, read_tensors
 
 TWICE = re.compile(r"cnet\.layer[23]\.0\.norm3\.")
 """Princeton's shortcuts register their normalisation under two names; the other one is ``downsample.1``."""
@@ -83,19 +82,13 @@ def converted(network: RAFT, published: dict[str, Tensor], *, source: str = "the
     """
     left = {name.removeprefix("module."): value for name, value in published.items()}
     left = {name: value for name, value in left.items() if not TWICE.match(name)}
-    names, found = _names(network, left, source=source), {}
-    for name, own in network.state_dict().items():
+    names = _names(network, left, source=source)
+
+    def theirs(name: str) -> str:
         layer, _, kind = name.rpartition(".")
-        theirs = f"{names[layer]}.{kind}"
-        value = left.pop(theirs, None)
-        if value is None:
-            raise CheckpointError(f"{source}: {theirs} is missing; {OTHER_SIZE}")
-        if value.shape != own.shape:
-            raise CheckpointError(f"{source}: {theirs} has the shape {tuple(value.shape)}, expected "
-                                  f"{tuple(own.shape)}; {OTHER_SIZE}")
-        found[name] = value
-    if left:
-        raise CheckpointError(f"{source}: {min(left)} has no place in this network; {OTHER_SIZE}")
+        return f"{names[layer]}.{kind}"
+
+    found = placed(network.state_dict(), left, theirs, source=source, hint=OTHER_SIZE)
     return found | {READS_WINDOWS: _rows_first(found[READS_WINDOWS])}
 
 
@@ -117,16 +110,8 @@ def _rows_first(weight: Tensor) -> Tensor:
 
 
 def load_published(network: RAFT, path: Path) -> None:
-    """Load a published .pth file into ``network``, which must have the published width; no code in the file runs.
+    """Load a published .pth or .safetensors file into ``network``, which must have the published width.
 
-    Raises CheckpointError for a file that is missing, damaged or of another network.
+    No code in the file runs. Raises CheckpointError for a file that is missing, damaged or of another network.
     """
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; download the weights of RAFT and give their path") from None
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
-        raise CheckpointError(f"{path}: damaged, or more than tensors; give the .pth file as published") from None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise CheckpointError(f"{path}: holds no tensors by name; give the .pth file as published")
-    network.load_state_dict(converted(network, weights, source=str(path)))
+    network.load_state_dict(converted(network, read_tensors(path), source=str(path)))

@@ -2,7 +2,9 @@
 
 Layers and widths are those of the PyTorch port: 1,590,668 parameters for two sources, 3,340,388 with masks (4:
 1,598,456 and 3,352,504). Deviations: masks are logits, one channel per source, whose sigmoid equals the paper's softmax
-over two; the mean over pixels is taken before the last (linear) layer, which gives the same numbers.
+over two; the mean over pixels is taken before the last (linear) layer, which gives the same numbers. DF-Net's
+forward-backward variant without masks (Zou 2018, released code) has 1,588,316 parameters for one source, 1,604,624 for
+four.
 """
 
 import torch
@@ -20,18 +22,25 @@ MASK_WIDTHS = (16, 32, 64, 128, 256)
 SCALES = 4
 
 
-class PoseExpNet(nn.Module):
-    """A target and its sources to one motion per source and, if asked, masks at full, 1/2, 1/4 and 1/8 size."""
+def trunk(*, frames: int, batch_norm: bool = False) -> list[nn.Module]:
+    """Return the seven layers of stride 2 that take stacked ``frames`` [B, 3 F, H, W] to [B, 256, H / 128, W / 128]."""
+    return [convolution(inputs, width, kernel=kernel, stride=2, batch_norm=batch_norm)
+            for inputs, width, kernel in zip((3 * frames, *WIDTHS), WIDTHS, KERNELS, strict=False)]
 
-    def __init__(self, *, sources: int = 2, masks: bool = False, batch_norm: bool = False) -> None:
+
+class PoseExpNet(nn.Module):
+    """A target and its sources to one motion per source and, if asked, masks at full, 1/2, 1/4 and 1/8 size.
+
+    With ``both_ways``, the motion network of DF-Net: the way back is predicted beside the way there.
+    """
+
+    def __init__(self, *, sources: int = 2, masks: bool = False, both_ways: bool = False,
+                 batch_norm: bool = False) -> None:
         super().__init__()
-        self.sources, self.masks = sources, masks
+        self.sources, self.masks, self.numbers = sources, masks, 12 if both_ways else 6
         self.down, self.up, self.head = (nn.ModuleList() for _ in range(3))
-        previous = 3 * (1 + sources)
-        for width, kernel in zip(WIDTHS, KERNELS, strict=True):
-            self.down.append(convolution(previous, width, kernel=kernel, stride=2, batch_norm=batch_norm))
-            previous = width
-        self.motion = nn.Conv2d(WIDTHS[-1], 6 * sources, 1)
+        self.down.extend(trunk(frames=1 + sources, batch_norm=batch_norm))
+        self.motion = nn.Conv2d(WIDTHS[-1], self.numbers * sources, 1)
         if masks:
             for coarser, width in zip((*MASK_WIDTHS[1:], WIDTHS[SHARED - 1]), MASK_WIDTHS, strict=True):
                 self.up.append(up_convolution(coarser, width, kernel=4, batch_norm=batch_norm))
@@ -40,6 +49,8 @@ class PoseExpNet(nn.Module):
 
     def forward(self, target: Tensor, sources: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return (tx, ty, tz, rx, ry, rz) [B, S, 6] of each source_from_target and the masks' logits.
+
+        Those of ``both_ways`` are [B, S, 12], of which the last six are target_from_source.
 
         Takes RGB in [0, 1], ``target`` [B, 3, H, W] and ``sources`` [B, S, 3, H, W]. Motions are already multiplied by
         0.01, radians and the depth network's unit; logits [B, S, ceil(H / 2^s), ceil(W / 2^s)] go from fine to coarse.
@@ -58,7 +69,7 @@ class PoseExpNet(nn.Module):
         # Motions are small numbers that geometry multiplies by hundreds of pixels: full precision from here.
         with torch.autocast(pooled.device.type, enabled=False):
             vector = self.motion(pooled.to(self.motion.weight.dtype))
-        return 0.01 * vector.reshape(-1, self.sources, 6)
+        return 0.01 * vector.reshape(-1, self.sources, self.numbers)
 
     def _mask_logits(self, features: Tensor, sizes: list[torch.Size]) -> list[Tensor]:
         found = []
