@@ -10,6 +10,7 @@ import torch
 from egoflow.cli import main
 from egoflow.data.cameras import read_camera
 from egoflow.data.formats import read_depth_png, read_flo, read_image, read_mask
+from egoflow.data.scene_flow import read_scene_flow
 from egoflow.data.trajectories import read_trajectory
 from egoflow.worlds.base import load_world
 
@@ -29,7 +30,8 @@ def test_the_folder_holds_what_was_promised(folder: Path) -> None:
     assert names == {
         "image": [f"{n}.png" for n in frames], "depth": [f"{n}.png" for n in frames],
         "static": [f"{n}.png" for n in frames], "flow": [f"{n}.flo" for n in frames[:2]],
-        "flow_backward": [f"{n}.flo" for n in frames[1:]], "visible": [f"{n}.png" for n in frames[:2]]}
+        "flow_backward": [f"{n}.flo" for n in frames[1:]], "visible": [f"{n}.png" for n in frames[:2]],
+        "scene_flow": [f"{n}.npz" for n in frames[:2]]}
     assert sorted(p.name for p in folder.iterdir() if p.is_file()) == [
         "camera.json", "poses_kitti.txt", "trajectory_tum.txt", "world.json"]
     assert not [p for p in folder.parent.iterdir() if p != folder]
@@ -48,6 +50,10 @@ def test_the_files_are_the_worlds_frames(folder: Path) -> None:
     back = read_flo(folder / "flow_backward" / "000002.flo")[0]
     assert np.array_equal(back, pair.flow_ba[0].permute(1, 2, 0).numpy())
     assert np.array_equal(read_mask(folder / "visible" / "000001.png"), pair.visible_ab[0, 0].numpy())
+    motion, known = read_scene_flow(folder / "scene_flow" / "000001.npz")
+    assert np.array_equal(motion, pair.scene_flow_ab[0].permute(1, 2, 0).numpy())
+    assert np.array_equal(known, truth.valid_depth)
+    assert np.linalg.norm(motion[~truth.static], axis=1).min() > 0.1
     static = read_mask(folder / "static" / "000001.png")
     assert np.array_equal(static, truth.static)
     assert not static.all()

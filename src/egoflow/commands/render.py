@@ -101,8 +101,10 @@ def _write_clip(folder: "Path", world: "RenderedWorld") -> None:
 
 
 def _write_frame(folder: "Path", world: "RenderedWorld", index: int) -> None:
-    """Write one frame's image and truth, and the flows between it and the next frame."""
+    """Write one frame's image and truth, and what leads to the next frame: flow there and back, scene flow."""
     from egoflow.data.formats import write_depth_png, write_flo, write_image, write_mask
+    from egoflow.data.scene_flow import write_scene_flow
+    from egoflow.worlds.base import World
 
     name, truth = world.frame_name(index), world.truth(index)
     write_image(folder / "image" / f"{name}.png", world.image(index))
@@ -116,3 +118,6 @@ def _write_frame(folder: "Path", world: "RenderedWorld", index: int) -> None:
         write_flo(folder / "flow_backward" / f"{world.frame_name(index + 1)}.flo", back.flow_ab.transpose(1, 2, 0))
         if onwards.visible is not None:
             write_mask(folder / "visible" / f"{name}.png", onwards.visible)
+        if isinstance(world, World):
+            motion, known = world.scene_flow_truth(index, index + 1)
+            write_scene_flow(folder / "scene_flow" / f"{name}.npz", motion.transpose(1, 2, 0), known)

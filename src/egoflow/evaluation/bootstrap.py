@@ -45,9 +45,24 @@ def ratio_interval(sums: Sequence[float], counts: Sequence[float], *, resamples:
     pairs = np.array([(total, count) for total, count in zip(sums, counts, strict=True) if count > 0], np.float64)
     if len(pairs) < 2:
         return None
-    generator = np.random.default_rng(seed)
-    drawn = [pairs[generator.integers(len(pairs), size=len(pairs))].sum(0) for _ in range(resamples)]
-    low, high = np.quantile([total / count for total, count in drawn], [(1 - level) / 2, (1 + level) / 2])
+    drawn = resampled_totals(pairs, resamples=resamples, seed=seed)
+    return percentiles(drawn[:, 0] / drawn[:, 1], level=level)
+
+
+def resampled_totals(table: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> np.ndarray:
+    """Return the sums [R, K] over N rows drawn with repetition from ``table`` [N, K], for R resamples."""
+    generator, rows = np.random.default_rng(seed), len(table)
+    # How often each row was drawn, instead of the rows themselves: they may be long.
+    often = (np.bincount(generator.integers(rows, size=rows), minlength=rows) for _ in range(resamples))
+    return np.stack([count.astype(np.float64) @ table for count in often])
+
+
+def percentiles(values: np.ndarray, *, level: float = LEVEL) -> Interval | None:
+    """Return the percentile interval of resampled ``values`` [R]; None where none is defined (all are NaN)."""
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return None
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

@@ -5,7 +5,6 @@ The protocols differ in which figures stand in the table and in what is averaged
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -13,11 +12,10 @@ import numpy as np
 
 from egoflow.errors import ConfigError, DataError
 from egoflow.evaluation.bootstrap import Interval, ratio_interval
+from egoflow.evaluation.sums import Rows, Sums, means, merge_rows, ratio, sum_and_count
 from egoflow.evaluation.table import Metric, Result, Row
 
 ProtocolName = Literal["plain", "kitti2012", "kitti2015", "sintel", "middlebury"]
-Sums = dict[str, tuple[float, int]]
-"""Figure -> its sum over what it counts in one pair, and how many that are."""
 UNKNOWN = 1e9
 """Flow that is not below this is unknown (Middlebury)."""
 FL_PX, FL_SHARE = 3.0, 0.05
@@ -111,24 +109,19 @@ def flow_sums(flow: np.ndarray, truth: np.ndarray, *, visible: np.ndarray | None
     flow, truth = flow.astype(np.float64), truth.astype(np.float64)
     error, length = np.hypot(*(flow - truth)), np.hypot(*truth)
     outlier = (error > FL_PX) & (error > FL_SHARE * length)
-    sums = {"epe_px": _sum(error), "fl_all_percent": _sum(100.0 * outlier),
-            "angular_deg": _sum(angular_error(flow, truth))}
+    sums = {"epe_px": sum_and_count(error), "fl_all_percent": sum_and_count(100.0 * outlier),
+            "angular_deg": sum_and_count(angular_error(flow, truth))}
     for px in THRESHOLDS_PX:
-        sums[f"over_{px:g}px_percent".replace(".", "_")] = _sum(100.0 * (error > px))
+        sums[f"over_{px:g}px_percent".replace(".", "_")] = sum_and_count(100.0 * (error > px))
     for name, (low, high) in SPEEDS_PX.items():
-        sums[f"epe_{name}_px"] = _sum(error[(length >= low) & (length < high)])
+        sums[f"epe_{name}_px"] = sum_and_count(error[(length >= low) & (length < high)])
     if visible is not None:
-        sums |= {"epe_noc_px": _sum(error[visible]), "epe_occ_px": _sum(error[~visible]),
-                 "fl_noc_percent": _sum(100.0 * outlier[visible]),
-                 "over_3px_noc_percent": _sum(100.0 * (error > 3)[visible])}
+        sums |= {"epe_noc_px": sum_and_count(error[visible]), "epe_occ_px": sum_and_count(error[~visible]),
+                 "fl_noc_percent": sum_and_count(100.0 * outlier[visible]),
+                 "over_3px_noc_percent": sum_and_count(100.0 * (error > 3)[visible])}
     if confidence is not None and len(error):
         sums |= {key: (area, 1) for key, area in zip(_CONFIDENCE, sparsification(error, confidence), strict=True)}
     return sums
-
-
-def _sum(values: np.ndarray) -> tuple[float, int]:
-    """Return the sum and the number of values."""
-    return float(values.sum()), len(values)
 
 
 @dataclass(slots=True)
@@ -136,8 +129,7 @@ class FlowScores:
     """Figures of each pair, gathered in any order and any split, for one or several predictors (rows)."""
 
     protocol: ProtocolName = "plain"
-    rows: dict[str, dict[str, Sums]] = field(default_factory=dict)
-    """Row name -> pair name -> figures; the first row is the one that is asked about."""
+    rows: Rows = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         describe_protocol(self.protocol)
@@ -169,11 +161,7 @@ class FlowScores:
         """Take over the pairs of ``other``, which must follow the same protocol and share no pair of a row."""
         if other.protocol != self.protocol:
             raise ConfigError("scores of different protocols cannot be merged")
-        for row, pairs in other.rows.items():
-            mine = self.rows.setdefault(row, {})
-            if shared := mine.keys() & pairs.keys():
-                raise DataError(f"pair {min(shared)} was scored twice; names must differ")
-            mine.update(pairs)
+        merge_rows(self.rows, other.rows)
 
     def result(self, *, resamples: int = 1000, seed: int = 0) -> Result:
         """Return the table, a row for each predictor; the intervals of the first resample pairs.
@@ -193,7 +181,7 @@ class FlowScores:
         words = {**describe_protocol(self.protocol),
                  "intervals": f"bootstrap over pairs, {resamples} resamples, seed {seed}"}
         return Result(protocol=words, metrics=self._columns(rows), rows=tuple(rows), counts={"pairs": len(order)},
-                      extra={"per_pair": {name: _means(first[name]) for name in order}})
+                      extra={"per_pair": {name: means(first[name]) for name in order}})
 
     def _series(self, row: str, key: str, order: list[str]) -> tuple[list[float], list[int]]:
         """Return a figure's sums and counts by pair, as the protocol weighs them."""
@@ -204,9 +192,7 @@ class FlowScores:
 
     def _value(self, row: str, key: str, order: list[str]) -> float | None:
         """Return a figure over all pairs, None where nothing was counted."""
-        sums, counts = self._series(row, key, order)
-        # fsum rounds once: any order and any split of the pairs gives the same figure to the bit.
-        return math.fsum(sums) / sum(counts) if sum(counts) else None
+        return ratio(*self._series(row, key, order))
 
     def _intervals(self, row: str, order: list[str], *, resamples: int, seed: int) -> dict[str, Interval]:
         """Return the intervals of a row's figures, where there are at least two pairs."""
@@ -229,8 +215,3 @@ def _usable(flow: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
     # NaN compares as unknown too.
     known = np.asarray((np.abs(flow) < UNKNOWN).all(axis=0))
     return known if valid is None else known & valid
-
-
-def _means(sums: Sums) -> Mapping[str, float | None]:
-    """Return the figures of one pair."""
-    return {key: total / count if count else None for key, (total, count) in sums.items()}

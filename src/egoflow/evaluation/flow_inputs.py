@@ -1,59 +1,24 @@
 """The files of a flow evaluation: flows, masks, confidences and images, matched by the name of their pair."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import numpy as np
 
-from egoflow.data.files import natural_key
 from egoflow.data.folders import IMAGE_FOLDERS, image_files
 from egoflow.data.formats import read_flow, read_image, read_mask, read_pfm
 from egoflow.errors import DataError
 from egoflow.evaluation.flow_baselines import baseline_flow
 from egoflow.evaluation.inputs import inside_run
+from egoflow.evaluation.named_files import Named, agree, common_names, inner_folders, listed, pair_name, refuse_single
 
 FLOW_SUFFIXES = (".flo", ".pfm", ".png")
 """In this order: a folder of the FlyingChairs holds its images (.png) beside the flows."""
-# FlyingChairs calls a pair 00001_img1, 00001_img2, 00001_flow; Middlebury frame10, frame11, flow10.
-_ROLE = re.compile(r"_(flow|img[0-9])$|^(flow|frame)(?=[0-9]+$)")
-Item = TypeVar("Item")
 Flow = tuple[np.ndarray, np.ndarray]
 """Flow [2, H, W] in pixels and where it is known, bool [H, W]."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Named(Generic[Item]):
-    """Files by the name of their pair; ``single``: one file was given, which fits any one name."""
-
-    where: Path
-    what: str
-    items: Mapping[str, Item]
-    single: bool = False
-
-    def count(self) -> str:
-        """Return how many there are, in words."""
-        return f"{len(self.items)} {self.what}{'' if len(self.items) == 1 else 's'}"
-
-    def of(self, name: str) -> Item:
-        """Return what belongs to a pair; DataError where nothing does."""
-        if self.single:
-            return next(iter(self.items.values()))
-        if name not in self.items:
-            raise DataError(f"{self.where}: holds no {self.what} for the pair {name}; every scored pair needs one")
-        return self.items[name]
-
-
-def pair_name(path: Path, folder: Path) -> str:
-    """Return the name a file is matched by: its path below ``folder``, without suffix and role in its pair.
-
-    Folders are joined by "_", as 'egoflow predict' does where frames of several sources share a name.
-    """
-    below = path.relative_to(folder)
-    return "_".join((*below.parts[:-1], _ROLE.sub("", path.stem)))
 
 
 def flow_files(path: Path) -> Named[Path]:
@@ -61,17 +26,17 @@ def flow_files(path: Path) -> Named[Path]:
 
     Of a folder and all below it one format is taken, the first of FLOW_SUFFIXES that is there.
     """
-    return _listed(inside_run(path), FLOW_SUFFIXES, what="flow", inner="flow")
+    return listed(inside_run(path), FLOW_SUFFIXES, what="flow", inner="flow")
 
 
 def mask_files(path: Path) -> Named[Path]:
     """Return mask images (.png) by pair."""
-    return _listed(path, (".png",), what="mask")
+    return listed(path, (".png",), what="mask")
 
 
 def confidence_files(path: Path) -> Named[Path]:
     """Return confidence maps (.pfm, or .png) by pair."""
-    return _listed(path, (".pfm", ".png"), what="confidence map")
+    return listed(path, (".pfm", ".png"), what="confidence map")
 
 
 def true_flow_files(path: Path) -> tuple[Named[Path], Named[Path] | None]:
@@ -83,9 +48,9 @@ def true_flow_files(path: Path) -> tuple[Named[Path], Named[Path] | None]:
     path = inside_run(path)
     folder = path.parent if path.name == "truth" and (path.parent / "truth_visible").is_dir() else path
     for name, masks in (("truth", "truth_visible"), ("flow", "visible")):
-        if _inner(folder, name):
-            visible = _listed(folder, (".png",), what="mask", inner=masks) if _inner(folder, masks) else None
-            return _listed(folder, FLOW_SUFFIXES, what="flow", inner=name), visible
+        if inner_folders(folder, name):
+            visible = listed(folder, (".png",), what="mask", inner=masks) if inner_folders(folder, masks) else None
+            return listed(folder, FLOW_SUFFIXES, what="flow", inner=name), visible
     return flow_files(path), None
 
 
@@ -94,33 +59,6 @@ def predicted_confidence(path: Path) -> Named[Path] | None:
     path = inside_run(path)
     written = all((path / name).is_dir() for name in ("flow", "confidence"))
     return confidence_files(path / "confidence") if written else None
-
-
-def _inner(path: Path, name: str) -> list[Path]:
-    """Return the folder ``name`` in ``path``, or those in the folders of ``path``."""
-    return [path / name] if (path / name).is_dir() else [f for f in path.glob(f"*/{name}") if f.is_dir()]
-
-
-def _listed(path: Path, suffixes: tuple[str, ...], *, what: str, inner: str = "") -> Named[Path]:
-    """Return the one file given, or the files of the first suffix that a folder holds (in its folders ``inner``)."""
-    expected = f"{what}s ({', '.join(suffixes)})"
-    if path.is_file():
-        return Named(where=path, what=what, items={pair_name(path, path.parent): path}, single=True)
-    if not path.is_dir():
-        raise DataError(f"{path}: expected a file or a folder of {expected}; there is none of this name")
-    folders = (_inner(path, inner) if inner else []) or [path]
-    named = [("" if path in (folder, folder.parent) else f"{folder.parent.name}_", folder) for folder in folders]
-    files = sorted((file, prefix + pair_name(file, folder)) for prefix, folder in named for file in folder.rglob("*")
-                   if file.is_file() and not file.name.startswith("."))
-    found = next((some for suffix in suffixes if (some := [f for f in files if f[0].suffix.lower() == suffix])), [])
-    if not found:
-        raise DataError(f"{path}: holds no {expected}")
-    items: dict[str, Path] = {}
-    for file, name in found:
-        # Of 00001_img1 and 00001_img2 the first is the one whose grid the flow is on.
-        if items.setdefault(name, file) != file and "_img" not in file.stem:
-            raise DataError(f"{file}: {items[name]} has the same name; leave one of them")
-    return Named(where=path, what=what, items=items)
 
 
 def image_pairs(paths: list[Path]) -> Named[tuple[Path, Path]]:
@@ -192,18 +130,9 @@ class FlowComparison:
 
     def names(self) -> list[str]:
         """Return the pairs that truth, prediction and images all hold, in natural order; DataError when none is."""
-        sides: list[Named] = [side for side in (self.truth, self.prediction, self.images) if side is not None]
-        common = set(self.truth.items)
-        for side in sides[1:]:
-            common &= common if side.single and self.truth.single else side.items.keys()
-        if not common:
-            held = [f"{side.where} holds {side.count()} (such as {next(iter(side.items))})" for side in sides]
-            raise DataError(f"no names match: {', '.join(held)}; what belongs to a pair must have the same name up to "
-                            f"the suffix")
-        for side in (self.noc, self.occluded, self.visible, self.confidence):
-            if side is not None and side.single and len(common) > 1:
-                raise DataError(f"{side.where}: one {side.what} for {len(common)} pairs; give a folder of them")
-        return sorted(common, key=natural_key)
+        common = common_names(self.truth, [side for side in (self.prediction, self.images) if side is not None])
+        refuse_single((self.noc, self.occluded, self.visible, self.confidence), common)
+        return common
 
     def describe(self) -> dict[str, str]:
         """Return what was matched with what, for the table."""
@@ -219,12 +148,12 @@ class FlowComparison:
         if self.prediction is not None:
             predicted = self.prediction.of(name)
             flows["prediction"] = _read_flow(predicted)
-            _agree(predicted, flows["prediction"][1].shape, path, size)
+            agree(predicted, flows["prediction"][1].shape, path, size)
         if self.images is not None:
             files = self.images.of(name)
             images = [read_image(file) for file in files]
             for file, image in zip(files, images, strict=True):
-                _agree(file, image.shape[:2], path, size)
+                agree(file, image.shape[:2], path, size)
             flows |= {row: baseline_flow(row, *images) for row in self.baselines if row != "zero"}
         if "zero" in self.baselines:
             flows["zero"] = np.zeros_like(truth[0]), np.ones(size, bool)
@@ -237,7 +166,7 @@ class FlowComparison:
             if side is not None:
                 file = side.of(name)
                 mask = _read_flow(file)[1] if side is self.noc else read_mask(file)
-                _agree(file, mask.shape, truth, size)
+                agree(file, mask.shape, truth, size)
                 return ~mask if inverted else mask
         return None
 
@@ -247,7 +176,7 @@ class FlowComparison:
             return None
         file = self.confidence.of(name)
         value = read_pfm(file) if file.suffix.lower() == ".pfm" else read_image(file)[..., 0]
-        _agree(file, value.shape, truth, size)
+        agree(file, value.shape, truth, size)
         return value
 
 
@@ -255,11 +184,3 @@ def _read_flow(path: Path) -> Flow:
     """Return a flow file as [2, H, W] and what of it is known."""
     flow, known = read_flow(path)
     return np.moveaxis(flow, 2, 0), known
-
-
-def _agree(path: Path, size: tuple[int, ...], truth: Path, true_size: tuple[int, ...]) -> None:
-    """Raise DataError unless both have one size."""
-    if tuple(size) != tuple(true_size):
-        shapes = ["x".join(map(str, shape)) for shape in (size, true_size)]
-        raise DataError(f"{path} is {shapes[0]}, but {truth} is {shapes[1]}; sizes must agree (flow in pixels cannot "
-                        f"be compared across sizes)")

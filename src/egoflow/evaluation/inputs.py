@@ -105,9 +105,13 @@ def depth_folder(path: Path) -> DepthFolder:
     files = _by_stem(folder, (".png", ".npz"))
     if not files:
         raise DataError(f"{folder}: holds no depth map (.png or .npz)")
-    side = folder / SIDE_FILE
-    units, scale, resized_as = _read_side_file(side) if side.is_file() else (KITTI_UNITS, "unstated", "unstated")
+    units, scale, resized_as = _depth_unit(folder)
     return DepthFolder(folder=folder, files=files, units=units, scale=scale, resized_as=resized_as)
+
+
+def read_depth(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return depth [H, W] and ``valid`` bool of one file, in the unit that ``depth.json`` beside it states, if any."""
+    return read_depth_npz(path) if path.suffix == ".npz" else read_depth_png(path, _depth_unit(path.parent)[0])
 
 
 def common_stems(prediction: DepthFolder, truth: DepthFolder) -> list[str]:
@@ -151,8 +155,11 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     return files
 
 
-def _read_side_file(path: Path) -> tuple[float, str, str]:
-    """Return units per unit of depth, the scale's name and what was resized of a depth.json."""
+def _depth_unit(folder: Path) -> tuple[float, str, str]:
+    """Return PNG units per unit of depth, the scale's name and what was resized, of the depth.json in a folder."""
+    path = folder / SIDE_FILE
+    if not path.is_file():
+        return KITTI_UNITS, "unstated", "unstated"
     try:
         content: Any = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:

@@ -105,13 +105,26 @@ class World:
 
     def flow_truth(self, a: int, b: int) -> FlowTruth:
         """Return the exact flow of frames (a, b); it is known everywhere."""
-        # A pair's truth holds both directions, and who asks for one mostly asks for the other next.
-        if self._pair is None or set(self._pair[:2]) != {a, b}:
-            self._pair = (a, b, self.pair_truth(a, b))
-        first, _, truth = self._pair
+        first, _, truth = self._kept_pair(a, b)
         flow, seen = (truth.flow_ab, truth.visible_ab) if first == a else (truth.flow_ba, truth.visible_ba)
         valid = np.ones(flow.shape[2:], bool)
         return FlowTruth(flow_ab=flow[0].float().cpu().numpy(), valid=valid, visible=seen[0, 0].cpu().numpy())
+
+    def scene_flow_truth(self, a: int, b: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return each point's own motion [3, H, W] in metres from frame a to b, in the axes of camera a.
+
+        The second is where it is known, bool [H, W]: not on the sky.
+        """
+        first, _, truth = self._kept_pair(a, b)
+        if first != a:
+            truth = self.pair_truth(a, b)
+        return truth.scene_flow_ab[0].cpu().numpy(), truth.valid_depth_a[0, 0].cpu().numpy()
+
+    def _kept_pair(self, a: int, b: int) -> tuple[int, int, PairTruth]:
+        # A pair's truth holds both directions, and who asks for one mostly asks for the other next.
+        if self._pair is None or set(self._pair[:2]) != {a, b}:
+            self._pair = (a, b, self.pair_truth(a, b))
+        return self._pair
 
     def _checked(self, index: int) -> int:
         return checked_frame(self, index)

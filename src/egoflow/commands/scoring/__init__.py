@@ -1,0 +1,1 @@
+"""The words of 'egoflow evaluate': each module is one, with ``HELP``, ``add_arguments`` and ``score``."""
