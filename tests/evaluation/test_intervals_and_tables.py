@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from egoflow.errors import ConfigError
-from egoflow.evaluation.bootstrap import block_length, mean_interval
+from egoflow.evaluation.bootstrap import block_length, mean_interval, percentiles, resampled_totals
 from egoflow.evaluation.table import Metric, Result, Row
 
 
@@ -48,6 +48,21 @@ def test_intervals_are_seeded_and_degenerate_input_is_told() -> None:
     for options in ({"block": 0}, {"resamples": 0}, {"level": 1.0}):
         with pytest.raises(ConfigError):
             mean_interval(values, **options)
+
+
+def test_resampled_totals_are_sums_of_drawn_rows() -> None:
+    table = np.array([[1, 0, 0], [0, 10, 0], [0, 0, 100]])
+    drawn = resampled_totals(table, resamples=300, seed=1)
+    often = drawn / (1, 10, 100)
+    assert np.array_equal(often, np.rint(often))
+    assert (often.sum(1) == 3).all()
+    assert often.mean(0) == pytest.approx([1, 1, 1], abs=0.2)
+    assert np.array_equal(drawn, resampled_totals(table, resamples=300, seed=1))
+
+
+def test_percentiles_leave_out_what_is_not_defined() -> None:
+    assert percentiles(np.array([np.nan, 0.0, 1.0, np.nan]), level=0.5) == pytest.approx((0.25, 0.75))
+    assert percentiles(np.full(3, np.nan)) is None
 
 
 RESULT = Result(

@@ -23,7 +23,7 @@ def scene_flow_files(path: Path) -> Named[Path]:
     clip = any((path / name).exists() for name in ("prediction.json", "world.json"))
     if clip and not inner_folders(path, INNER):
         raise DataError(f"{path}: holds no folder {INNER}; what wrote it knows of no scene flow")
-    return listed(path, SUFFIXES, what="scene flow", inner=INNER)
+    return listed(path, SUFFIXES, what="scene flow file", inner=INNER)
 
 
 def depth_files(path: Path, *, scale: Scaling) -> Named[Path]:
