@@ -79,3 +79,25 @@ def consensus(flow_ab: Tensor, rigid_flow_ab: Tensor, *, absolute: float = 1.0, 
     difference = (flow_ab - rigid_flow_ab).square().sum(1, keepdim=True).sqrt()
     size = flow_ab.square().sum(1, keepdim=True).sqrt()
     return difference <= (relative * size).clamp_min(absolute)
+
+
+def cross_task_visible(rigid_flow_ab: Tensor, rigid_flow_ba: Tensor, flow_ab: Tensor, flow_ba: Tensor) -> Tensor:
+    """Return where the camera's flow and the optical flow must agree: each in view and led back by its own way back.
+
+    DF-Net's product of four masks. It has no test of rigidity: what moves by itself falls out of it only where the way
+    back finds other depths. Combine it with ``in_front`` of ``rigid_flow``, which means nothing behind a camera.
+    (Zou 2018)
+    """
+    return forward_backward_visible(rigid_flow_ab, rigid_flow_ba) & forward_backward_visible(flow_ab, flow_ba)
+
+
+def eroded(value: Tensor, *, window: int = 3) -> Tensor:
+    """Return the least value of a mask or weight [B, 1, H, W] in square windows; beyond the border there is nothing."""
+    number = value.to(torch.promote_types(value.dtype, torch.float32))
+    least = -torch.nn.functional.max_pool2d(-number, window, stride=1, padding=window // 2)
+    return least.to(value.dtype)
+
+
+def opened(mask: Tensor, *, window: int = 3) -> Tensor:
+    """Return a mask without its parts that are thinner than ``window`` pixels: eroded, then grown again."""
+    return ~eroded(~eroded(mask, window=window), window=window)

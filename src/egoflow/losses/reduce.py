@@ -30,6 +30,18 @@ def masked_mean(value: Tensor, use: Tensor | None = None) -> Tensor:
     return (total / use.flatten(1).sum(1).clamp_min(1)).mean()
 
 
+def weighted_mean(value: Tensor, weight: Tensor, use: Tensor) -> Tensor:
+    """Return the scalar mean over samples of sum(weight value) / sum(weight) over each sample's used pixels.
+
+    Takes ``value`` and ``weight`` in [0, 1] [B, 1, H, W] and ``use`` bool. The weight gets no gradient: else a network
+    would learn to be weighed, not to be right. Weights that sum to less than one pixel count as one.
+    """
+    value, use = full_precision(value), _matched(value, use)
+    weight = torch.where(use, weight.detach(), torch.zeros_like(value))
+    total = (weight * torch.where(use, value, torch.zeros_like(value))).flatten(1).sum(1)
+    return (total / weight.flatten(1).sum(1).clamp_min(1)).mean()
+
+
 def masked_sum_count(value: Tensor, use: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the float64 sum and the count of used values, so that metrics do not depend on how they were batched.
 
