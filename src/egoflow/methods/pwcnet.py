@@ -1,6 +1,6 @@
 """PWC-Net: optical flow by pyramid, warping and cost volume, from true flow (Sun, Yang, Liu, Kautz, CVPR 2018).
 
-The supervised twin of ``selfflow``: the same networks, sizes and steps, another teacher. Differs from the paper: the
+The supervised twin of ``selfflow``: the same networks and sizes, another teacher. Differs from the paper: the
 network is PWC-Lite, whose levels share one decoder (Liu 2020; 2.2 M parameters in place of 8.8 M); the truth of a level
 is the mean over its cells. Both directions are trained, as in ``selfflow``. ``tiny`` is ours.
 """
@@ -71,8 +71,8 @@ def chairs() -> Run:
 
 
 def tiny() -> Run:
-    """Minutes on a CPU at 96x128: the network, batch, rate and steps of ``selfflow:tiny``."""
+    """Minutes on a CPU at 96x128: the network and batch of ``selfflow:tiny``, fewer steps."""
     return Run(method="pwcnet", preset="tiny", config=Config(network="pwc_tiny", normalise=True),
                data=DataConfig(height=96, width=128, augment=Augment(flip=True)),
-               optim=OptimConfig(lr=2e-3, batch_size=4, schedule="one_cycle", clip_norm=1.0),
-               loop=LoopConfig(steps=3000, log_every=10, save_every=250))
+               optim=OptimConfig(lr=1e-3, batch_size=4, schedule="one_cycle", clip_norm=1.0),
+               loop=LoopConfig(steps=2000, log_every=10, save_every=250))
