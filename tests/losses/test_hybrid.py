@@ -86,6 +86,20 @@ def test_weights_have_no_gradient() -> None:
     assert torch.autograd.gradcheck(lambda f: flow_branch(f, fixed, use, movers=0.5), (error_flow,))
 
 
+def test_nan_beside_what_counts_changes_nothing_even_through_erosion() -> None:
+    error_rigid, error_flow = torch.rand(2, 1, 1, 12, 16, dtype=D)
+    use = torch.rand(1, 1, 12, 16) < 0.7
+    poisoned = torch.where(use, error_rigid, torch.nan).requires_grad_()
+    found = fitted(poisoned - error_flow, evidence(poisoned, error_flow, use))
+    assert found.pixels > 100
+    weight = eroded(found.static_weight(poisoned - error_flow))
+    value = pair_branch(poisoned, weight, use)
+    value.backward()
+    assert value.isfinite()
+    assert poisoned.grad is not None
+    assert poisoned.grad.isfinite().all()
+
+
 def cooperation(kind: str, *, start: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """Two scalar learners of the value 1, each with its own noise: their values and shares, both [steps, 2].
 

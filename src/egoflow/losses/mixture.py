@@ -62,12 +62,12 @@ class Mixture:
 
     @torch.no_grad()
     def static_weight(self, delta: Tensor) -> Tensor:
-        """Return the probability q that a pixel is static, for Delta [B, 1, H, W]; 1 up to the centre."""
+        """Return the probability q that a pixel is static, for Delta [B, 1, H, W]; 1 up to the centre and for NaN."""
         delta = full_precision(delta)
         # As a difference of logarithms: both densities vanish in float32 far out.
         odds = (((1 - self.movers) / (2 * self.scale)).log() - (delta - self.centre) / self.scale
                 - (self.movers / (self.largest - self.centre).clamp_min(1e-6)).log())
-        return torch.where(delta <= self.centre, torch.ones_like(delta), odds.sigmoid())
+        return torch.where(delta > self.centre, odds.sigmoid(), torch.ones_like(delta))
 
     @torch.no_grad()
     def static_mask(self, delta: Tensor, *, scales: float = 3.0) -> Tensor:
