@@ -5,7 +5,7 @@ shares of zero flow's 2.49 px, hidden pixels included:
 
 | | steps | learnt | most that is allowed |
 |---|---|---|---|
-| selfflow, without labels | 400 | .75 | .85 |
+| selfflow, without labels | 400 | .69 | .82 |
 | pwcnet | 200 | .78 | .88 |
 | flownet | 800 | .87 | .95 |
 
@@ -29,7 +29,7 @@ from egoflow.worlds.base import load_world
 
 HEIGHT, WIDTH = 48, 64
 SCENES, UNSEEN = 120, 24
-GENERAL = {"selfflow": (400, 0.85), "pwcnet": (200, 0.88), "flownet": (800, 0.95)}
+GENERAL = {"selfflow": (400, 0.82), "pwcnet": (200, 0.88), "flownet": (800, 0.95)}
 """Method -> steps, and the share of zero flow's error that is allowed on unseen pairs."""
 
 

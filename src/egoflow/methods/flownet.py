@@ -16,7 +16,7 @@ from torch import Tensor
 from egoflow.config import Augment, DataConfig, Fraction, LoopConfig, OptimConfig, Run
 from egoflow.losses.supervision import LEVEL_WEIGHTS, known_flow, multi_scale_error
 from egoflow.methods.base import Method, Phase
-from egoflow.networks.flownet2 import PARTS, FlowNet, Variant, full_size
+from egoflow.networks.flownet2 import PARTS, FlowNet, Variant, own_levels
 from egoflow.types import Clip, LossTerms, Pair, Prediction
 
 FUSION_WEIGHTS = (0.00125, 0.0025, 0.005)
@@ -56,15 +56,13 @@ class FlowNetMethod(Method):
     def predict(self, clip: Clip) -> Prediction:
         """Predict the flow at full size and at every level: (0, 1), and out of training (1, 0) too."""
         pairs: list[Pair] = [(0, 1)] if self.training else [(0, 1), (1, 0)]
-        height, width = clip.images.shape[-2:]
         part = self._trained_part()
         flow = {}
         for a, b in pairs:
             flows = self.network(clip.images[:, a], clip.images[:, b], part=part)
-            finest = self.network.finest(part)
-            levels = [level / (finest * 2**i) for i, level in enumerate(flows)]
-            whole = [] if finest == 1 else [full_size(flows[0])[..., :height, :width]]
-            flow[a, b] = [*whole, *levels]
+            # Fusion's first flow is at full size.
+            flow[a, b] = ([level / 2**i for i, level in enumerate(flows)] if self.network.finest(part) == 1 else
+                          own_levels(flows, clip.images[:, a]))
         return Prediction(flow=flow)
 
     def losses(self, clip: Clip, prediction: Prediction, progress: float) -> LossTerms:

@@ -81,6 +81,12 @@ def full_size(flow: Tensor) -> Tensor:
     return F.interpolate(flow, scale_factor=FINEST, mode="bilinear", align_corners=False)
 
 
+def own_levels(flows: list[Tensor], image: Tensor) -> list[Tensor]:
+    """Return the flow at the size of ``image``, then each of ``flows`` (quarter size and coarser) in its own pixels."""
+    height, width = image.shape[-2:]
+    return [full_size(flows[0])[..., :height, :width], *(flow / (FINEST * 2**i) for i, flow in enumerate(flows))]
+
+
 def _part(name: str, width: float) -> nn.Module:
     if name == "correlation":
         return FlowNetCorrelation(width=width)
