@@ -98,9 +98,10 @@ def test_presets_have_the_papers_networks_and_settings() -> None:
     assert {run.config.minimum for run in runs.values()} == {"none"}
 
 
-def test_the_supervised_twin_has_the_same_network_size_and_steps() -> None:
+def test_the_supervised_twin_has_the_same_network_size_and_batch_and_no_more_steps() -> None:
     mine, theirs = load_preset("selfflow:tiny")[1], load_preset("pwcnet:tiny")[1]
-    assert (mine.data, mine.optim, mine.loop) == (theirs.data, theirs.optim, theirs.loop)
+    assert (mine.data, mine.optim.batch_size) == (theirs.data, theirs.optim.batch_size)
+    assert mine.loop.steps >= theirs.loop.steps
     networks = [load_preset(spec)[0].method_type(run.config).network for spec, run in (
         ("selfflow:tiny", mine), ("pwcnet:tiny", theirs))]
     assert repr(networks[0]) == repr(networks[1])
