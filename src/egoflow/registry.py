@@ -12,7 +12,7 @@ from egoflow import methods
 from egoflow.config import Run
 from egoflow.errors import ConfigError
 
-SUPPORT = frozenset({"base", "start"})
+SUPPORT = frozenset({"base", "start", "views"})
 """Modules of ``methods/`` that hold what methods share, and are no method."""
 
 

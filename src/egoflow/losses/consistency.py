@@ -28,7 +28,7 @@ def cross_task_map(rigid_flow_ab: Tensor, flow_ab: Tensor, use: Tensor) -> Tenso
     """Return |du| + |dv| between the camera's flow and the optical flow [B, 2, H, W], and 0 where ``use`` is False.
 
     In pixels of their own size; gradients reach both. ``masks.cross_task_visible`` says where they must agree. The flow
-    of depth and motion does not change with their common scale, so neither does this. (Zou 2018, section 3.4)
+    of depth and motion does not change with their common scale, so neither does this. (Zou 2018)
     """
     # Zeros before the difference: the gradient of |NaN| is NaN, whatever is selected afterwards.
     rigid, flow = (torch.where(use, full_precision(v), torch.zeros_like(v)) for v in (rigid_flow_ab, flow_ab))
