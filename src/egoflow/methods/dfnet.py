@@ -30,7 +30,7 @@ from egoflow.losses.reduce import fill_unused, masked_mean, multi_scale
 from egoflow.losses.smoothness import first_order_map, mean_normalised, second_order_diagonals
 from egoflow.losses.unlabelled_flow import return_error
 from egoflow.methods.base import Method, Phase
-from egoflow.methods.views import Level, Rigid, both_ways, levels_of
+from egoflow.methods.views import Level, Rigid, both_ways, levels_of, stacked_frames, unstacked
 from egoflow.networks.dfnet_depth import DFNetDepth
 from egoflow.networks.flownet2 import FlowNet, own_levels
 from egoflow.networks.posenet import PoseExpNet
@@ -112,8 +112,7 @@ class DFNet(Method):
             vectors = self.motion_net(seen[:, self.target], seen[:, sources])[0].unflatten(2, (2, 6)).transpose(1, 2)
             found = dict(zip(self.pairs, vectors.flatten(1, 2).unbind(1), strict=True))
         else:
-            stacked = (torch.cat([seen[:, pair[end]] for pair in pairs]) for end in (0, 1))
-            first, second = stacked
+            first, second = stacked_frames(seen, pairs)
             found = dict(zip(pairs, self.motion_net(first, second[:, None])[:, 0].chunk(len(pairs)), strict=True))
         return {pair: SE3.from_translation_euler(full_precision(found[pair])) for pair in pairs}
 
@@ -127,18 +126,15 @@ class DFNet(Method):
 
         In training a network that is frozen for now is not asked.
         """
-        images, batch = clip.images, clip.images.shape[0]
+        images = clip.images
         inv_depth: dict[int, list[Tensor]] = {}
         motion: dict[Pair, SE3] = {}
         flow: dict[Pair, list[Tensor]] = {}
         if self._asked(self.depth_net):
-            levels = self.depth(images.transpose(0, 1).flatten(0, 1))
-            inv_depth = {i: [level[i * batch:(i + 1) * batch] for level in levels] for i in range(images.shape[1])}
+            inv_depth = unstacked(self.depth(images.transpose(0, 1).flatten(0, 1)), range(images.shape[1]))
             motion = self.motion(images, self.pairs)
         if self._asked(self.flow_net):
-            first, second = (torch.cat([images[:, pair[end]] for pair in self.pairs]) for end in (0, 1))
-            levels = self.flow(first, second)
-            flow = {pair: [level[i * batch:(i + 1) * batch] for level in levels] for i, pair in enumerate(self.pairs)}
+            flow = unstacked(self.flow(*stacked_frames(images, self.pairs)), self.pairs)
         return Prediction(inv_depth=inv_depth, motion=motion, flow=flow)
 
     def losses(self, clip: Clip, prediction: Prediction, progress: float) -> LossTerms:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from egoflow.geometry.pixels import image_pyramid, resize_image
 from egoflow.geometry.se3 import SE3
 from egoflow.networks.pwcnet import levels_enlarged
 from egoflow.types import Clip, Pair, Prediction
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,18 @@ def both_ways(target: int, sources: Sequence[int]) -> tuple[Pair, ...]:
 def reversed_pairs(value: Tensor) -> Tensor:
     """Return, for every pair of stacked pairs [P B, …], what the reversed pair has."""
     return torch.cat(value.chunk(2)[::-1])
+
+
+def stacked_frames(images: Tensor, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+    """Return the first and the second frames [P B, 3, H, W] of pairs of the frames [B, N, 3, H, W]."""
+    first, second = (torch.cat([images[:, pair[end]] for pair in pairs]) for end in (0, 1))
+    return first, second
+
+
+def unstacked(levels: Sequence[Tensor], keys: Sequence[Key]) -> dict[Key, list[Tensor]]:
+    """Return by frame or pair the levels [B, …] of what was predicted of all of them as one batch."""
+    parts = [level.chunk(len(keys)) for level in levels]
+    return {key: [part[i] for part in parts] for i, key in enumerate(keys)}
 
 
 def levels_of(clip: Clip, prediction: Prediction, pairs: Sequence[Pair], *, shrink: int = 1) -> list[Level]:
