@@ -19,6 +19,7 @@ Share = Annotated[float, pydantic.Field(ge=0, lt=1)]
 Probability = Annotated[float, pydantic.Field(ge=0, le=1)]
 Amount = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, pydantic.Field(gt=0, le=1)]
+MotionMode = Literal["net", "solved", "refined"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +140,9 @@ class Run:
     preset: str = ""
     start: Literal["two_view", "none"] = "none"
     """Teach depth and motion by classical two-view geometry first (specs: two-view start)."""
+    motion: MotionMode = "net"
+    """Camera motion as the network regresses it, solved from depth and two-view geometry, or the network's refined by
+    depth and flow (methods/solved.py). For any method that gives depth and motion."""
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)

@@ -7,12 +7,16 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from egoflow import methods
 from egoflow.config import Run
 from egoflow.errors import ConfigError
 
-SUPPORT = frozenset({"base", "start", "views"})
+if TYPE_CHECKING:
+    from egoflow.methods.base import Method
+
+SUPPORT = frozenset({"base", "moving", "solved", "start", "views"})
 """Modules of ``methods/`` that hold what methods share, and are no method."""
 
 
@@ -68,6 +72,11 @@ def _entry(name: str, module: ModuleType) -> MethodEntry:
     if not presets:
         raise ConfigError(f"method {name!r}: its file must define at least one preset, a function that returns Run")
     return MethodEntry(name=name, config_type=config, method_type=classes[0], presets=presets)
+
+
+def build_method(run: Run) -> "Method":
+    """Return the run's method, untrained; raise ConfigError where its motion cannot be had as ``run.motion`` says."""
+    return load_method(run.method).method_type(run.config).use_motion(run.motion)
 
 
 def load_preset(spec: str) -> tuple[MethodEntry, Run]:

@@ -6,9 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from egoflow.config import MotionMode
 from egoflow.errors import ConfigError
+from egoflow.methods.solved import Solved, distilled_term, solved_motions, with_classical_views, with_motions
 from egoflow.methods.start import StartSchedule, with_start
-from egoflow.types import Clip, LossTerms, Prediction
+from egoflow.types import Clip, LossTerms, Pair, Prediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,8 @@ class Method(nn.Module, abc.ABC):
     needs_camera: bool = True
     """False for methods of flow alone, which never read ``clip.camera``: footage without intrinsics will do."""
     start: StartSchedule = StartSchedule()
+    motion_mode: MotionMode = "net"
+    """Where the motions of ``predicted`` come from (methods/solved.py); ``use_motion`` sets it."""
 
     @abc.abstractmethod
     def __init__(self, config: Any) -> None:
@@ -46,6 +50,32 @@ class Method(nn.Module, abc.ABC):
     def losses(self, clip: Clip, prediction: Prediction, progress: float) -> LossTerms:
         """Return the named loss terms; ``progress`` runs from 0 to 1 within the phase."""
 
+    def use_motion(self, mode: MotionMode) -> "Method":
+        """Choose where the motions of ``predicted`` come from, and return the method.
+
+        Raises ConfigError where the method gives flow alone and has none.
+        """
+        if mode != "net" and not self.needs_camera:
+            raise ConfigError(f"{_name(self)}: this method gives flow alone, no camera motion; leave out motion={mode}")
+        self.motion_mode = mode
+        return self
+
+    def predicted(self, clip: Clip) -> Prediction:
+        """Return the prediction with its motions solved or refined as ``motion_mode`` says."""
+        prediction = self.predict(clip)
+        return with_motions(prediction, self._solved(clip, prediction))
+
+    def _solved(self, clip: Clip, prediction: Prediction) -> dict[Pair, Solved]:
+        """Return the motions that take the place of the network's; none in the mode ``net``.
+
+        Classical flow of the clip's own images stands in at inference alone: training would wait for it.
+        """
+        if self.motion_mode == "net":
+            return {}
+        if not (self.training or clip.start or prediction.flow):
+            clip = with_classical_views(clip, list(prediction.motion))
+        return solved_motions(clip, prediction, self.motion_mode)
+
     def phases(self) -> tuple[Phase, ...]:
         """Return the phases in order; their shares sum to 1."""
         return (Phase(),)
@@ -54,12 +84,17 @@ class Method(nn.Module, abc.ABC):
         """Return the loss terms of a training step, with the two-view start where the clip brings one.
 
         ``progress`` runs within the phase, ``overall`` (the same where not given) over all of training: a new phase
-        does not begin the start again.
+        does not begin the start again. The method's losses see solved motions where ``motion_mode`` asks for them; the
+        network behind them learns from their distance, ``loss/motion_distilled``, and from the start.
         """
-        prediction = self.predict(clip)
+        raw = self.predict(clip)
+        solved = self._solved(clip, raw)
+        prediction = with_motions(raw, solved)
         terms = self.losses(clip, prediction, progress)
+        if solved and raw.motion:
+            terms["loss/motion_distilled"] = (1.0, distilled_term(raw, solved, focal_px=clip.camera.fx))
         if clip.start:
-            terms = with_start(terms, clip, prediction, progress if overall is None else overall, self.start)
+            terms = with_start(terms, clip, raw, progress if overall is None else overall, self.start)
         return terms, prediction
 
 
@@ -72,11 +107,15 @@ def both_flows(method: Method, clip: Clip) -> tuple[Tensor, Tensor]:
     here, there = clip.target, clip.target + 1
     found = method.predict(clip).flow
     if (here, there) not in found:
-        name = type(method).__module__.rpartition(".")[2]
-        raise ConfigError(f"{name}: this method gives no flow; use one of flow ('egoflow methods' lists them)")
+        raise ConfigError(f"{_name(method)}: this method gives no flow; use one of flow ('egoflow methods' lists them)")
     if (there, here) in found:
         return found[here, there][0], found[there, here][0]
     order = list(range(clip.images.shape[1]))
     order[here], order[there] = there, here
     exchanged = replace(clip, images=clip.images[:, order], time_s=clip.time_s[:, order], truth=None, start={})
     return found[here, there][0], method.predict(exchanged).flow[here, there][0]
+
+
+def _name(method: Method) -> str:
+    """Return the name that a method's file gives it."""
+    return type(method).__module__.rpartition(".")[2]

@@ -58,7 +58,7 @@ def with_start(terms: LossTerms, clip: Clip, prediction: Prediction, progress: f
         targets = {pair: motion[i * batch:(i + 1) * batch] for i, pair in enumerate(with_depth)}
     moving = [pair for pair in clip.start if pair in prediction.motion]
     if moving:
-        view = _stacked([clip.start[pair] for pair in moving])
+        view = stacked([clip.start[pair] for pair in moving])
         predicted = SE3.cat([prediction.motion[pair] for pair in moving])
         # Without depth nothing says how long a step is: the motion keeps its own length.
         target = SE3.cat([targets[pair] if pair in targets else clip.start[pair].b_from_a.scaled(
@@ -71,7 +71,7 @@ def with_start(terms: LossTerms, clip: Clip, prediction: Prediction, progress: f
 def _taught_depth(clip: Clip, prediction: Prediction, pairs: list[Pair]) -> tuple[Tensor, SE3]:
     """Return the flow term over all levels, and the pairs' motions [P B] with their solved lengths."""
     # All pairs in one batch: half the calls, and the length is solved once.
-    view, camera = _stacked([clip.start[pair] for pair in pairs]), clip.camera.repeated(len(pairs))
+    view, camera = stacked([clip.start[pair] for pair in pairs]), clip.camera.repeated(len(pairs))
     levels = [torch.cat([1 / resize_map(prediction.inv_depth[a][level], height=camera.height, width=camera.width)
                          for a, _ in pairs]) for level in range(len(prediction.inv_depth[pairs[0][0]]))]
     motion = scaled_motion(levels[0].detach(), camera, view)
@@ -80,7 +80,7 @@ def _taught_depth(clip: Clip, prediction: Prediction, pairs: list[Pair]) -> tupl
     return torch.stack(flows).mean(), motion
 
 
-def _stacked(views: list[TwoView]) -> TwoView:
+def stacked(views: list[TwoView]) -> TwoView:
     """Return several pairs as one batch."""
     return TwoView(flow_ab=torch.cat([v.flow_ab for v in views]), usable=torch.cat([v.usable for v in views]),
                    b_from_a=SE3.cat([v.b_from_a for v in views]), weight=torch.cat([v.weight for v in views]))
@@ -165,10 +165,15 @@ def motion_term(b_from_a: SE3, target: SE3, two_view: TwoView, *, focal_px: Tens
     The rotation error is counted in pixels at the image centre (focal times radians), the translation error relative to
     the target's length; a degenerate pair teaches its rotation alone.
     """
-    target = target.detach()
+    turn, shift = motion_distance(b_from_a, target.detach(), focal_px=focal_px)
+    return (turn + torch.where(two_view.weight > 0, shift, torch.zeros_like(shift))).mean()
+
+
+def motion_distance(b_from_a: SE3, target: SE3, *, focal_px: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how far motions [B] are from others: the rotation in pixels at the image centre (focal times radians), and
+    the translation relative to the target's length, at most 5.
+    """
     # The product of SE3 keeps full precision under autocast; a bare one would be wrong by a tenth of a degree.
     turn = rotation_log((b_from_a @ target.inverse()).R).norm(dim=-1) * focal_px
     length = target.t.norm(dim=-1).clamp_min(1e-6)
-    shift = (b_from_a.t - target.t).norm(dim=-1) / length
-    has_direction = two_view.weight > 0
-    return (turn + torch.where(has_direction, shift.clamp_max(5.0), torch.zeros_like(shift))).mean()
+    return turn, ((b_from_a.t - target.t).norm(dim=-1) / length).clamp_max(5.0)

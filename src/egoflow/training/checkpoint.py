@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from egoflow.config import Run, run_from_json, run_to_json
 from egoflow.errors import CheckpointError
 from egoflow.methods.base import Method
-from egoflow.registry import available_methods, load_method
+from egoflow.registry import available_methods, build_method, load_method
 
 FORMAT = 1
 
@@ -137,6 +137,6 @@ def load_run(folder: Path, *, which: str = "last") -> tuple[Run, Method, State]:
         raise CheckpointError(f"{path}: no such checkpoint: the run held no frames out to choose it by (train with "
                               f"--set data.validation=0.1); use the last one")
     run, state, tensors = read(path)
-    method = load_method(run.method).method_type(run.config)
+    method = build_method(run)
     load_weights(method, tensors, path=path)
     return run, method.eval(), state

@@ -21,7 +21,7 @@ def held_out_figures(method: Method, clips: Sequence[Clip], *, device: torch.dev
     loss, flows, depths = 0.0, FlowScores(), DepthScores(DepthProtocol(crop="none"))
     for number, clip in enumerate(clips):
         moved = clip.to(device)
-        said = method.predict(moved)
+        said = method.predicted(moved)
         loss += float(method.losses(moved, said, 1.0).total)
         _add_flows(flows, clip, said, str(number))
         _add_depths(depths, clip, said, str(number))

@@ -19,7 +19,7 @@ from egoflow.console import note, progress
 from egoflow.data.clips import collate
 from egoflow.errors import CheckpointError, ConfigError, TrainingError
 from egoflow.methods.base import Method, Phase
-from egoflow.registry import load_method
+from egoflow.registry import build_method
 from egoflow.training import checkpoint, distributed
 from egoflow.training.checkpoint import State
 from egoflow.training.held_out import held_out_figures
@@ -55,7 +55,7 @@ class Trainer:
         if run.optim.batch_size % self.world:
             raise ConfigError(f"optim.batch_size={run.optim.batch_size} does not divide over {self.world} processes")
         torch.manual_seed(run.loop.seed)
-        self.method: Method = load_method(run.method).method_type(run.config)
+        self.method: Method = build_method(run)
         lay_out(self.method, device=self.device, channels_last=run.loop.channels_last)
         self.optimizer = make_optimizer(self.method, run.optim)
         self.state, self.watchdog = State(), Watchdog()
