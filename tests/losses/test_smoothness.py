@@ -8,7 +8,9 @@ import torch
 from egoflow.geometry.pixels import pixel_grid
 from egoflow.losses.reduce import masked_mean
 from egoflow.losses.smoothness import (
+    LAPLACIAN,
     first_order_map,
+    laplacian_map,
     mean_normalised,
     second_order,
     second_order_edge_aware,
@@ -93,3 +95,37 @@ def test_gradcheck() -> None:
     assert torch.autograd.gradcheck(first_order_map, (value, image))
     assert torch.autograd.gradcheck(second_order_edge_aware, (value, image))
     assert torch.autograd.gradcheck(mean_normalised, (value,))
+
+
+def test_laplacian_of_a_plane_and_of_an_impulse() -> None:
+    """lu19_vo_depth.md, check 4: linear depth costs nothing, the kernel sums to 0."""
+    assert sum(map(sum, LAPLACIAN)) == 0
+    assert laplacian_map(polynomial(6, 8, 0, 0, 0)).max() < 1e-12
+    impulse = torch.zeros(1, 1, 5, 5, dtype=D)
+    impulse[..., 2, 2] = 12
+    expected = torch.zeros(5, 5, dtype=D)
+    expected[1:4, 1:4] = torch.tensor(LAPLACIAN, dtype=D).abs()
+    assert torch.equal(laplacian_map(impulse)[0, 0], expected)
+    # x^2: (1 + 2 + 1) / 12 of the second difference 2 along a row; likewise y^2.
+    assert (laplacian_map(polynomial(6, 8, 1, 0, 0))[..., 1:-1, 1:-1] - 8 / 12).abs().max() < 1e-12
+    assert (laplacian_map(polynomial(6, 8, 0.5, 0, 1))[..., 1:-1, 1:-1] - 1).abs().max() < 1e-12
+
+
+def test_texture_forgives_the_laplacian() -> None:
+    value = torch.rand(2, 1, 6, 8, dtype=D)
+    plain = laplacian_map(value)
+    ramp = (0.05 * pixel_grid(6, 8, dtype=D)[..., 0] - 0.1 * pixel_grid(6, 8, dtype=D)[..., 1]).expand(2, 3, 6, 8)
+    # Sobel is 8 times the slope.
+    assert (laplacian_map(value, ramp) - plain / (8 * 0.15 + 0.1)).abs().max() < 1e-12
+    assert (laplacian_map(value, torch.zeros(2, 3, 6, 8, dtype=D)) - 10 * plain).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_laplacian_of_any_size(height: int, width: int) -> None:
+    value = torch.rand(2, 1, height, width, dtype=D, requires_grad=True)
+    found = laplacian_map(value, torch.rand(2, 3, height, width, dtype=D))
+    assert found.shape == value.shape
+    assert bool((found.detach() > 0).any()) == (min(height, width) >= 3)
+    masked_mean(found).backward()
+    assert value.grad is not None
+    assert value.grad.isfinite().all()

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from egoflow.losses.reduce import masked_mean
 
+LAPLACIAN = ((-1, -2, -1), (-2, 12, -2), (-1, -2, -1))
+SOBEL = ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1))
+
 
 def second_order_maps(value: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return |d_xx|, |d_xy|, |d_yx|, |d_yy| of ``value``, each of its own size. (Zhou 2017, released code)
@@ -74,6 +77,21 @@ def second_order_diagonals(value: Tensor, *, epsilon: float = 1e-3, alpha: float
     return F.pad(torch.stack(rough).mean(0).sum(1, keepdim=True), (1,) * 4)
 
 
+def laplacian_map(value: Tensor, image: Tensor | None = None) -> Tensor:
+    """Return the absolute Laplacian |[-1 -2 -1; -2 12 -2; -1 -2 -1] / 12| of ``value`` [B, 1, H, W]; 0 on the border.
+
+    With ``image`` [B, C, H, W] divided by its textureness, the mean over channels of |Sobel_x| + |Sobel_y|, plus 0.1:
+    depth may break where the picture does. (the training script that Lu 2019 shares with Pinard's networks)
+    """
+    if min(value.shape[-2:]) < 3:
+        return value * 0
+    rough = _filtered(value, LAPLACIAN).abs() / 12
+    if image is not None:
+        texture = _filtered(image, SOBEL).abs() + _filtered(image, tuple(zip(*SOBEL, strict=True))).abs()
+        rough = rough / (texture.mean(1, keepdim=True) + 0.1)
+    return F.pad(rough, (1,) * 4)
+
+
 def mean_normalised(value: Tensor) -> Tensor:
     """Return ``value`` divided by its mean over each sample's pixels, so that shrinking it does not make it smooth.
 
@@ -93,6 +111,14 @@ def _placed(inner: Tensor, dim: int, size: int) -> Tensor:
     missing = size - inner.shape[dim]
     before, after = missing // 2, missing - missing // 2
     return F.pad(inner, (before, after) if dim == -1 else (0, 0, before, after))
+
+
+def _filtered(value: Tensor, kernel: tuple[tuple[float, ...], ...]) -> Tensor:
+    """Return a map of at least 3x3 pixels under a 3x3 kernel, without its border."""
+    height, width = value.shape[-2:]
+    terms = [weight * value[..., i:height - 2 + i, j:width - 2 + j]
+             for i, row in enumerate(kernel) for j, weight in enumerate(row) if weight]
+    return torch.stack(terms).sum(0)
 
 
 def _edge_weight(difference: Tensor, edge: float) -> Tensor:
