@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from egoflow.errors import ConfigError
-from egoflow.evaluation.snippets import snippet_errors, turning_curve
+from egoflow.evaluation.snippets import scale_spread, snippet_errors, turning_curve
 from egoflow.geometry.se3 import SE3, rotation_exp
 from evaluation.paths import noisy, random_path, straight
 
@@ -94,3 +94,59 @@ def test_lateral_is_the_last_frame_to_the_right() -> None:
     turn = torch.zeros(5, 3, dtype=torch.float64)
     truth = SE3(rotation_exp(turn), torch.tensor([[0.2 * i, 0, i] for i in range(5)], dtype=torch.float64))
     assert float(snippet_errors(truth, truth).lateral) == pytest.approx(0.8)
+
+
+# Does the path have one scale?
+
+def _spread(prediction: SE3, truth: SE3) -> float | None:
+    errors = snippet_errors(prediction, truth)
+    assert errors is not None
+    return scale_spread(errors)
+
+
+def test_one_scale_has_no_spread_whatever_it_is() -> None:
+    truth = random_path(30, seed=1)
+    for factor in (1.0, 0.01, 40.0):
+        assert _spread(truth.scaled(factor), truth) == pytest.approx(0, abs=1e-12)
+
+
+def test_scale_spread_of_a_path_whose_second_half_is_too_long() -> None:
+    """Steps of 1, then of 1.2: by hand, snippets of four steps of which the last k are long have a known ratio."""
+    steps = torch.ones(100, dtype=torch.float64)
+    long = torch.cat((steps[:50], 1.2 * steps[50:]))
+    path, truth = (straight(torch.cat((torch.zeros(1, dtype=torch.float64), s.cumsum(0)))) for s in (long, steps))
+    # 97 snippets: 47 before, 3 across, 47 after; positions 1..4 weigh as their squares, of which 30 is the sum.
+    across = [1 + 0.2 * sum(z * max(z - short, 0) for z in range(1, 5)) / 30 for short in (3, 2, 1)]
+    ratios = [1.0] * 47 + across + [1.2] * 47
+    mean = sum(ratios) / 97
+    by_hand = math.sqrt(sum((r - mean) ** 2 for r in ratios) / 97) / mean
+    assert by_hand == pytest.approx(0.0899, abs=1e-4)
+    assert _spread(path, truth) == pytest.approx(by_hand, rel=1e-12)
+    # The snippet error sees but the three snippets across the middle, the spread every one.
+    assert float(snippet_errors(path, truth).ate.median()) == pytest.approx(0, abs=1e-12)
+
+
+def test_unit_speed_has_the_spread_of_the_true_speed() -> None:
+    unit = straight(torch.arange(41, dtype=torch.float64))
+    slow = straight(torch.cat((torch.arange(21), 20 + 0.5 * torch.arange(1, 21))).double())
+    found = _spread(unit, slow)
+    assert found is not None
+    assert found == pytest.approx(0.5 / 1.5, abs=0.03)
+
+
+def test_a_camera_at_rest_says_nothing_of_scale() -> None:
+    """Half of the path stands still but for the noise of the truth, which a prediction need not share."""
+    rest = 20 + 1e-3 * torch.rand(30, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    truth = straight(torch.cat((torch.arange(61).double() / 3, rest)))
+    moving, whole = straight(torch.arange(61).double()), torch.cat((torch.arange(61), torch.full((30,), 60))).double()
+    assert _spread(moving, truth[:61]) == pytest.approx(0, abs=1e-12)
+    found = _spread(straight(whole), truth)
+    assert found is not None
+    assert found < 0.05
+    assert _spread(straight(torch.arange(91).double()), straight(torch.zeros(91).double())) is None
+
+
+def test_a_path_that_goes_backwards_has_no_scale() -> None:
+    truth = straight(torch.arange(20).double())
+    assert _spread(truth.scaled(-1.0), truth) is None
+    assert _spread(truth[:5], truth[:5]) is None

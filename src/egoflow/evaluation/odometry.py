@@ -19,7 +19,7 @@ from egoflow.evaluation.path_errors import (
     segment_errors,
     step_errors,
 )
-from egoflow.evaluation.snippets import SNIPPET_FRAMES, SnippetErrors, snippet_errors, turning_curve
+from egoflow.evaluation.snippets import SNIPPET_FRAMES, SnippetErrors, scale_spread, snippet_errors, turning_curve
 from egoflow.evaluation.table import Metric, Result, Row
 from egoflow.types import Trajectory
 
@@ -31,6 +31,7 @@ METRICS = (
     Metric(key="rpe_deg", label="RPE rot", unit="deg", digits=4),
     Metric(key="direction_deg", label="direction", unit="deg"),
     Metric(key="backward_steps", label="backwards", unit="steps", digits=0),
+    Metric(key="scale_spread", label="scale spread"),
     Metric(key="snippet_ate_mean_m", label="ATE-5 mean", unit="m", digits=4),
     Metric(key="snippet_ate_std_m", label="ATE-5 std", unit="m", digits=4),
     Metric(key="snippet_rotation_deg", label="rot-5", unit="deg", digits=4),
@@ -97,6 +98,7 @@ class _Scores:
             if len(self.steps.direction_rad)
             else None,
             "backward_steps": float((self.steps.direction_rad > math.pi / 2).sum()),
+            "scale_spread": None if snippets is None else scale_spread(snippets),
             "snippet_ate_mean_m": None if snippets is None else float(snippets.ate.mean()),
             "snippet_ate_std_m": None if snippets is None else float(snippets.ate.std(correction=0)),
             "snippet_rotation_deg": None if snippets is None else _mean(snippets.rotation_rad, math.degrees(1)),

@@ -1,7 +1,8 @@
 """The error over short snippets that papers on learnt odometry report, and how it depends on turning.
 
 Every snippet is scaled to the truth by itself: the figure says nothing of a path's scale or drift, and a snippet that
-runs backwards is scaled by a negative factor and looks right. ``backwards`` tells how many do.
+runs backwards is scaled by a negative factor and looks right. ``backwards`` tells how many do, and ``scale_spread`` how
+much the scale changes from snippet to snippet.
 """
 
 from dataclasses import dataclass
@@ -15,18 +16,22 @@ from egoflow.evaluation.path_errors import relative
 from egoflow.geometry.se3 import SE3, rotation_angle
 
 SNIPPET_FRAMES = 5
+STILL_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnippetErrors:
     """Errors of K snippets: ``ate`` in the unit of the truth, ``rotation_rad`` (mean over the frames), the true
-    sideways displacement ``lateral`` from first to last frame (right is positive), ``backwards`` bool.
+    sideways displacement ``lateral`` from first to last frame (right is positive), ``backwards`` bool. ``scale``: how
+    many units of the prediction a unit of the truth is, ``sum(gt p) / sum(gt gt)``; NaN where the camera stands still,
+    by less than a twentieth of the median snippet.
     """
 
     ate: Tensor
     rotation_rad: Tensor
     lateral: Tensor
     backwards: Tensor
+    scale: Tensor
 
 
 def snippet_errors(prediction: SE3, truth: SE3, *, frames: int = SNIPPET_FRAMES) -> SnippetErrors | None:
@@ -49,7 +54,23 @@ def snippet_errors(prediction: SE3, truth: SE3, *, frames: int = SNIPPET_FRAMES)
     scale = torch.where(square > 0, along / torch.where(square > 0, square, torch.ones_like(square)), 1.0)
     ate = (scale[:, None, None] * p_t - t_t).square().sum((1, 2)).sqrt() / frames
     turned = rotation_angle(t.R.mT @ p.R).unflatten(0, (count, frames))
-    return SnippetErrors(ate=ate, rotation_rad=turned.mean(1), lateral=t_t[:, -1, 0], backwards=along < 0)
+    moved = t_t.square().sum((1, 2))
+    # Of a camera at rest the truth is noise, and its ratio to a prediction could be anything.
+    still = moved <= STILL_SHARE**2 * moved.median()
+    ratio = torch.where(still, torch.nan, along / torch.where(still, torch.ones_like(moved), moved))
+    return SnippetErrors(ate=ate, rotation_rad=turned.mean(1), lateral=t_t[:, -1, 0], backwards=along < 0, scale=ratio)
+
+
+def scale_spread(errors: SnippetErrors) -> float | None:
+    """Return standard deviation over mean of the snippets' scales: 0 for a path of one scale.
+
+    None where fewer than two snippets move, or where they do not go forward on the whole. (SC-Depth's question, Bian
+    2019: does a trajectory chained from short clips have one scale?)
+    """
+    scale = errors.scale[~errors.scale.isnan()]
+    if len(scale) < 2 or float(scale.mean()) <= 0:
+        return None
+    return float(scale.std(correction=0) / scale.mean())
 
 
 def turning_curve(errors: SnippetErrors, *, bins: int = 6) -> list[dict[str, Any]]:
