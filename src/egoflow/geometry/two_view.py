@@ -47,11 +47,11 @@ class PairGeometry:
 def pair_geometry(image_a: np.ndarray, image_b: np.ndarray, camera: Camera, *, seed: int = 0) -> tuple[
         PairGeometry, PairGeometry]:
     """Return the geometry of (a, b) and of (b, a) from two RGB uint8 images [H, W, 3] of one camera."""
-    gray_a, gray_b = (working_gray(image) for image in (image_a, image_b))
+    gray_a, gray_b = (_working_gray(image) for image in (image_a, image_b))
     flow_ab, flow_ba = _dense_flow(gray_a, gray_b), _dense_flow(gray_b, gray_a)
     usable_ab, usable_ba = _consistent(flow_ab, flow_ba), _consistent(flow_ba, flow_ab)
     small = camera.resized(height=gray_a.shape[0], width=gray_a.shape[1])
-    ab = geometry_from_flow(flow_ab, usable_ab, small, texture=textured(gray_a), seed=seed)
+    ab = geometry_from_flow(flow_ab, usable_ab, small, texture=_textured(gray_a), seed=seed)
     return ab, ab.reversed(flow_ba, usable_ba)
 
 
@@ -171,7 +171,7 @@ def _sampson(rotation: np.ndarray, direction: np.ndarray, a: np.ndarray, b: np.n
     return (b * line_b).sum(1) / np.sqrt(np.maximum(square, 1e-18))
 
 
-def working_gray(image: np.ndarray) -> np.ndarray:
+def _working_gray(image: np.ndarray) -> np.ndarray:
     """Return the luminance at working size: halved until it has at most WORKING_ROWS rows."""
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     while gray.shape[0] > WORKING_ROWS:
@@ -190,7 +190,7 @@ def _consistent(flow_ab: np.ndarray, flow_ba: np.ndarray) -> np.ndarray:
     return (error < 0.01 * size + 0.5) & (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
 
 
-def textured(gray: np.ndarray) -> np.ndarray:
+def _textured(gray: np.ndarray) -> np.ndarray:
     """Return the pixels where the weaker eigenvalue of the structure tensor stands out of sensor noise."""
     if min(gray.shape) < 8:
         return np.ones(gray.shape, bool)
