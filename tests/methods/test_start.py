@@ -210,3 +210,36 @@ def test_the_flow_of_the_solved_motion_is_the_flow() -> None:
     flow, _ = rigid_flow(depth, camera(), scaled_motion(depth, camera(), view))
     error = (flow - view.flow_ab).norm(dim=1, keepdim=True)[view.usable]
     assert error.max() < 2e-2
+
+
+# Optical flow, and pixels that the method does not trust.
+
+def with_flow(flow: Tensor, view: TwoView) -> LossTerms:
+    return with_start(LossTerms(), world_clip(view), Prediction(flow={(0, 1): [flow]}), 0.0, StartSchedule())
+
+
+def test_optical_flow_follows_the_classical_one_where_that_is_usable() -> None:
+    _, view, _ = world_batch()
+    noise = torch.randn_like(view.flow_ab)
+    at_truth, off = (float(with_flow(view.flow_ab + f * noise, view)["loss/start_optical_flow"][1]) for f in (0.0, 0.1))
+    assert at_truth < 2e-3
+    assert off > 10 * at_truth
+    unknown = torch.where(view.usable, view.flow_ab, torch.full_like(view.flow_ab, torch.nan))
+    flow = (view.flow_ab + noise).requires_grad_()
+    with_flow(flow, replace(view, flow_ab=unknown))["loss/start_optical_flow"][1].backward()
+    assert flow.grad is not None
+    assert flow.grad.isfinite().all()
+    assert not flow.grad[~view.usable.expand_as(flow)].any()
+
+
+def test_depth_is_taught_only_where_the_method_trusts_the_pair() -> None:
+    depth, view, motion = world_batch()
+    inv_depth = (1 / bent(depth)).requires_grad_()
+    trusted = torch.ones_like(depth)
+    trusted[..., 10:30, 40:90] = 0
+    said = Prediction(inv_depth={0: [inv_depth]}, motion={(0, 1): motion}, weight={(0, 1): [trusted]})
+    with_start(LossTerms(), world_clip(view), said, 0.0, StartSchedule())["loss/start_flow"][1].backward()
+    assert inv_depth.grad is not None
+    # The scale is taken over trusted pixels too: elsewhere nothing arrives at all.
+    assert not inv_depth.grad[trusted == 0].any()
+    assert inv_depth.grad[(trusted > 0) & view.usable].count_nonzero() > 1000

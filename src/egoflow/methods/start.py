@@ -3,10 +3,11 @@
 Photometric training from scratch has wrong-motion minima. Two-view geometry has none, but no dense depth and no scale.
 For each pair the length of the classical translation is solved against the network's own depth (detached), then depth
 follows the flow and the motion net follows the scaled classical motion; that weight fades while the photometric terms
-ramp in. Works for any method whose prediction holds inverse depth or motion of the pairs in ``clip.start``.
+ramp in. Optical flow follows the classical one too. Works for any method whose prediction holds inverse depth, motion
+or flow of the pairs in ``clip.start``; depth is taught only where the method trusts a pair (``Prediction.weight``).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,8 +24,8 @@ from egoflow.types import Clip, LossTerms, Pair, Prediction, TwoView
 class StartSchedule:
     """Weights of the start over the progress 0..1 of training.
 
-    Flow and motion weights stay whole until ``hold`` and fade to ``rest`` of themselves at ``end``; the method's own
-    terms ramp from 0 to 1 over ``ramp``.
+    ``flow`` weighs what depth and optical flow learn of the classical flow. Flow and motion weights stay whole until
+    ``hold`` and fade to ``rest`` of themselves at ``end``; the method's own terms ramp from 0 to 1 over ``ramp``.
     """
 
     flow: float = 1.0
@@ -52,10 +53,14 @@ def with_start(terms: LossTerms, clip: Clip, prediction: Prediction, progress: f
     with_depth = [pair for pair in clip.start if pair[0] in prediction.inv_depth]
     targets: dict[Pair, SE3] = {}
     if with_depth:
-        flow, motion = _taught_depth(clip, prediction, with_depth)
+        flow, motion = _taught_depth(_trusted(clip, prediction), prediction, with_depth)
         result["loss/start_flow"] = (schedule.flow * guidance, flow)
         batch = clip.images.shape[0]
         targets = {pair: motion[i * batch:(i + 1) * batch] for i, pair in enumerate(with_depth)}
+    flowing = [pair for pair in clip.start if pair in prediction.flow]
+    if flowing:
+        result["loss/start_optical_flow"] = (schedule.flow * guidance, flow_distance(
+            torch.cat([prediction.flow[pair][0] for pair in flowing]), stacked([clip.start[pair] for pair in flowing])))
     moving = [pair for pair in clip.start if pair in prediction.motion]
     if moving:
         view = stacked([clip.start[pair] for pair in moving])
@@ -66,6 +71,13 @@ def with_start(terms: LossTerms, clip: Clip, prediction: Prediction, progress: f
         result["loss/start_motion"] = (schedule.motion * guidance, motion_term(
             predicted, target, view, focal_px=clip.camera.fx.repeat(len(moving))))
     return result
+
+
+def _trusted(clip: Clip, prediction: Prediction) -> Clip:
+    """Return the clip with pairs usable only where the prediction trusts them: a mover's flow says nothing of depth."""
+    return replace(clip, start={
+        pair: replace(view, usable=view.usable & (prediction.weight[pair][0].detach() > 0.5))
+        if pair in prediction.weight else view for pair, view in clip.start.items()})
 
 
 def _taught_depth(clip: Clip, prediction: Prediction, pairs: list[Pair]) -> tuple[Tensor, SE3]:
@@ -148,9 +160,15 @@ def log_mean(depth: Tensor, use: Tensor) -> Tensor:
 def flow_term(depth: Tensor, camera: Camera, b_from_a: SE3, two_view: TwoView) -> Tensor:
     """Return the mean robust flow error ``min(|r| / (1 + .3 |f|), 2)`` over usable pixels of non-degenerate pairs."""
     flow, in_front = rigid_flow(depth, camera, b_from_a)
-    use = two_view.usable & in_front & (two_view.weight > 0).view(-1, 1, 1, 1)
-    residual = torch.where(use, flow - two_view.flow_ab, torch.ones_like(flow))
-    size = 1 + 0.3 * _length(torch.where(use, two_view.flow_ab, torch.ones_like(flow)))
+    sure = two_view.usable & in_front & (two_view.weight > 0).view(-1, 1, 1, 1)
+    return flow_distance(flow, replace(two_view, usable=sure))
+
+
+def flow_distance(flow_ab: Tensor, two_view: TwoView) -> Tensor:
+    """Return the mean ``min(|r| / (1 + .3 |f|), 2)`` of a flow [B, 2, H, W] to the classical f over usable pixels."""
+    use, ones = two_view.usable, torch.ones_like(flow_ab)
+    residual = torch.where(use, flow_ab - two_view.flow_ab, ones)
+    size = 1 + 0.3 * _length(torch.where(use, two_view.flow_ab, ones))
     return masked_mean((_length(residual) / size).clamp_max(2.0), use)
 
 

@@ -1,0 +1,224 @@
+"""Depth, motion, flow and what moves by itself, learnt together: the recipe that egoflow recommends (ours).
+
+Of the systems it is made of: both ways between the frames of a clip and one visibility mask, that of optical flow led
+back (DF-Net); a mixture over the difference of the two photometric errors that says what is static (CoopNet); depth and
+motion learn from static pixels alone, and must agree with optical flow there; depths of two frames must be one surface,
+so that a whole trajectory has one scale (Lu & Lu, Bian 2019). A motion is the exact inverse of the way back. The
+classical two-view start teaches depth, motion and flow first; it never teaches depth on what moves.
+
+One photometric error everywhere (.85 SSIM + .15 L1): the difference of two errors means nothing otherwise. Never a
+minimum over views or branches, and no auto-mask.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import pydantic
+import torch
+from torch import Tensor, nn
+
+from egoflow.config import Amount, Augment, DataConfig, LoopConfig, OptimConfig, Run, Share
+from egoflow.geometry.flow import backward_warp
+from egoflow.geometry.ground import ground_plane
+from egoflow.geometry.pixels import resize_image, resize_map, resize_mask
+from egoflow.geometry.precision import full_precision
+from egoflow.geometry.se3 import SE3
+from egoflow.losses.consistency import cross_task_map, depth_difference_map
+from egoflow.losses.masks import eroded, forward_backward_visible, in_view
+from egoflow.losses.mixture import Mixture, evidence, fitted
+from egoflow.losses.photometric import l1_map, ssim_map, ssim_moments
+from egoflow.losses.reduce import fill_unused, masked_mean, weighted_mean
+from egoflow.losses.smoothness import first_order_map, mean_normalised
+from egoflow.methods.base import Method
+from egoflow.methods.views import Level, Rigid, both_ways, levels_of, stacked_frames, unstacked
+from egoflow.networks.pwcnet import pwc_lite, pwc_tiny
+from egoflow.networks.resnet_depth import ResNetDepthNet
+from egoflow.networks.resnet_motion import ResNetMotionNet
+from egoflow.networks.tinynet import TinyDepthNet, TinyMotionNet
+from egoflow.types import Clip, LossTerms, Pair, Prediction
+
+BENEATH, LEAST_RISE = 0.3, 0.1
+"""What is so much farther than the ground (relative) is no static scene; what is farther by more than the second is
+drawn nearer."""
+EVIDENCE = 2e-3
+"""Least error of one branch at a pixel whose Delta says something."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The networks and the weights of the terms."""
+
+    frames: Annotated[int, pydantic.Field(ge=2)] = 3
+    """Clip length; the middle frame is the target."""
+    network: Literal["paper", "tiny"] = "paper"
+    depth_smooth_weight: Amount = 2e-2
+    flow_smooth_weight: Amount = 2e-2
+    depth_weight: Amount = 0.2
+    """Of the depths of two frames being one surface."""
+    cross_weight: Amount = 2e-2
+    """Of the camera's flow and optical flow agreeing on static pixels, per pixel of difference."""
+    ground_weight: Amount = 1.0
+    """Of nothing being farther than the ground, where there is one (geometry/ground.py); 0 switches it off."""
+    movers: bool = True
+    """Leave what moves by itself out of what teaches depth and motion."""
+    ramp: Share = 0.3
+    """Share of training in which the agreement of depths, of flows and with the ground climbs from 0."""
+    keep: Share = 0.95
+    """Of the mixture from step to step; the errors that it describes fall quickly."""
+
+
+class Joint(Method):
+    """Depth, motion and flow that must agree on what is static; each network works alone afterwards."""
+
+    mixture: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.config = config
+        self.clip_length, self.target = config.frames, config.frames // 2
+        self.sources = [i for i in range(config.frames) if i != self.target]
+        self.pairs = both_ways(self.target, self.sources)
+        if config.network == "paper":
+            self.depth_net: nn.Module = ResNetDepthNet()
+            self.motion_net: nn.Module = ResNetMotionNet()
+            self.flow_net: nn.Module = pwc_lite(normalise=True)
+        else:
+            self.depth_net, self.motion_net = TinyDepthNet(), TinyMotionNet()
+            self.flow_net = pwc_tiny(normalise=True)
+        self.register_buffer("mixture", Mixture.unknown().to_tensor())
+
+    def depth(self, images: Tensor) -> list[Tensor]:
+        """Return inverse depths of images [B, 3, H, W], four levels from fine to coarse."""
+        return self.depth_net(images)
+
+    def motion(self, images: Tensor) -> dict[Pair, SE3]:
+        """Return b_from_a [B] of all pairs of the frames [B, N, 3, H, W]; a way back is the inverse of the way."""
+        vectors = self.motion_net(images[:, self.target], images[:, self.sources])
+        ways = SE3.from_translation_euler(full_precision(vectors))
+        there = {(self.target, s): ways[:, i] for i, s in enumerate(self.sources)}
+        return there | {(b, a): way.inverse() for (a, b), way in there.items()}
+
+    def flow(self, image_a: Tensor, image_b: Tensor) -> list[Tensor]:
+        """Return the flow from a to b at full size, then every level, of images [B, 3, H, W]."""
+        return self.flow_net(image_a, image_b)
+
+    def predict(self, clip: Clip) -> Prediction:
+        """Predict depth of all frames, motion and flow of the target and its sources, both ways.
+
+        In training also how far every pixel is to be trusted to be static, which the two-view start reads too.
+        """
+        images = clip.images
+        found = Prediction(
+            inv_depth=unstacked(self.depth(images.transpose(0, 1).flatten(0, 1)), range(images.shape[1])),
+            motion=self.motion(images), flow=unstacked(self.flow(*stacked_frames(images, self.pairs)), self.pairs))
+        if not (self.training and self.config.movers):
+            return found
+        return replace(found, weight=unstacked([self._static(clip, found)], self.pairs))
+
+    def losses(self, clip: Clip, prediction: Prediction, progress: float) -> LossTerms:
+        """Return the terms of depth and motion, of flow, and of their agreement on what is static."""
+        levels = levels_of(clip, prediction, self.pairs)
+        visible = _visible(levels[0])
+        static = (torch.cat([prediction.weight[pair][0] for pair in self.pairs]) if prediction.weight
+                  else torch.ones_like(visible, dtype=levels[0].image_a.dtype))
+        found = [_level_terms(level, visible, static) for level in levels]
+        value = {name: torch.stack([terms[name] for terms in found]).sum() for name in found[0]}
+        climb = min(progress / self.config.ramp, 1.0) if self.config.ramp > 0 else 1.0
+        inv_depths = zip(*prediction.inv_depth.values(), strict=True)
+        rough = torch.stack([_roughness(clip, torch.cat(level)) for level in inv_depths]).sum()
+        terms = LossTerms({
+            "loss/photometric_depth": (1.0, value["photometric_depth"]),
+            "loss/photometric_flow": (1.0, value["photometric_flow"]),
+            "loss/smoothness_depth": (self.config.depth_smooth_weight, rough),
+            "loss/smoothness_flow": (self.config.flow_smooth_weight, value["smoothness_flow"]),
+            "loss/depth_consistency": (climb * self.config.depth_weight, value["depth_consistency"]),
+            "loss/cross_task": (climb * self.config.cross_weight, value["cross_task"]),
+            "loss/movers": (0.0, (1 - static).mean())})
+        if self.config.ground_weight > 0:
+            finest = torch.cat([levels[0] for levels in prediction.inv_depth.values()])
+            terms["loss/ground"] = (climb * self.config.ground_weight, _sunk(finest))
+        return terms
+
+    @torch.no_grad()
+    def _static(self, clip: Clip, prediction: Prediction) -> Tensor:
+        """Return how far each pixel of the stacked pairs is to be trusted to be static, [P B, 1, H, W] in [0, 1].
+
+        In training the distribution behind it follows every step, as the statistics of a batch normalisation do.
+        """
+        finest = replace(prediction, inv_depth={i: levels[:1] for i, levels in prediction.inv_depth.items()},
+                         flow={pair: flows[:2] for pair, flows in prediction.flow.items()})
+        level = levels_of(clip, finest, self.pairs)[0]
+        rigid, flow = _branches(level)
+        use = _visible(level) & rigid.in_front & in_view(rigid.flow_ab)
+        error_rigid, error_flow = _error(level, rigid.flow_ab, use), _error(level, flow, use)
+        delta = error_rigid - error_flow
+        latest = fitted(delta, evidence(error_rigid, error_flow, use, least=EVIDENCE))
+        mixture = Mixture.from_tensor(self.mixture).smoothed(latest, keep=self.config.keep)
+        self.mixture.copy_(mixture.to_tensor())
+        static = torch.where(use, mixture.static_weight(delta), torch.ones_like(delta))
+        if self.config.ground_weight > 0:
+            inv_depth = 1 / rigid.depth_a
+            static = torch.where(inv_depth < ground_plane(inv_depth).least(tolerance=BENEATH),
+                                 torch.zeros_like(static), static)
+        # SSIM and the edges of classical flow reach over the border of what moves.
+        return eroded(static, window=5)
+
+
+def _visible(level: Level) -> Tensor:
+    """Return where the optical flow of a level is led back by the way back."""
+    flow, back = level.flow_ab, level.flow_ba
+    assert flow is not None
+    assert back is not None
+    return forward_backward_visible(flow, back)
+
+
+def _branches(level: Level) -> tuple[Rigid, Tensor]:
+    """Return what depth and motion say of a level, and its optical flow."""
+    assert level.rigid is not None
+    assert level.flow_ab is not None
+    return level.rigid, level.flow_ab
+
+
+def _level_terms(level: Level, visible: Tensor, static: Tensor) -> dict[str, Tensor]:
+    """Return the values of one level's terms; ``visible`` and ``static`` are of the finest."""
+    height, width = level.image_a.shape[-2:]
+    rigid, flow = _branches(level)
+    static = resize_map(static, height=height, width=width)
+    seen = resize_mask(visible, height=height, width=width) & in_view(flow)
+    both = seen & rigid.in_front & in_view(rigid.flow_ab)
+    difference, defined = depth_difference_map(rigid.depth_a_in_b, rigid.depth_b, rigid.xy_b)
+    return {"photometric_depth": weighted_mean(_error(level, rigid.flow_ab, both), static, both),
+            "photometric_flow": masked_mean(_error(level, flow, seen), seen),
+            "smoothness_flow": masked_mean(first_order_map(flow, level.image_a)),
+            "depth_consistency": weighted_mean(difference, static, defined & both),
+            "cross_task": weighted_mean(cross_task_map(rigid.flow_ab, flow, both), static, both)}
+
+
+def _error(level: Level, flow_ab: Tensor, use: Tensor) -> Tensor:
+    """Return the photometric error map [P B, 1, H, W] of a flow of a level."""
+    rebuilt = fill_unused(backward_warp(level.image_b, flow_ab)[0], level.image_a, use)
+    return 0.85 * ssim_map(rebuilt, level.image_a, moments=ssim_moments(level.image_a)) + 0.15 * l1_map(
+        rebuilt, level.image_a)
+
+
+def _roughness(clip: Clip, inv_depth: Tensor) -> Tensor:
+    """Return how rough the inverse depths [N B, 1, h, w] of all frames are at one level."""
+    image = resize_image(clip.images.transpose(0, 1).flatten(0, 1), height=inv_depth.shape[-2],
+                         width=inv_depth.shape[-1])
+    return masked_mean(first_order_map(mean_normalised(inv_depth), image))
+
+
+def _sunk(inv_depth: Tensor) -> Tensor:
+    """Return how far inverse depth [B, 1, H, W] lies beneath the ground, as the mean of a logarithm over all pixels."""
+    least = ground_plane(inv_depth).least(tolerance=LEAST_RISE)
+    beneath = inv_depth.detach() < least
+    ratio = torch.where(beneath, least / inv_depth, torch.ones_like(inv_depth))
+    return masked_mean(ratio.log())
+
+
+def tiny() -> Run:
+    """Minutes on a CPU: small networks on three frames of 64x192 with the two-view start."""
+    return Run(method="joint", preset="tiny", start="two_view", config=Config(network="tiny"),
+               data=DataConfig(height=64, width=192, augment=Augment(flip=True, colour=0.2, scale_crop=0.2)),
+               optim=OptimConfig(lr=2e-3, batch_size=4, schedule="one_cycle", clip_norm=1.0),
+               loop=LoopConfig(steps=800, log_every=10, save_every=200))

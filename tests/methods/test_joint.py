@@ -1,0 +1,173 @@
+"""The recommended recipe: what is called static, who learns from it, the ground, and motions that are inverses."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from egoflow.geometry.flow import rigid_flow
+from egoflow.geometry.se3 import SE3
+from egoflow.methods.joint import Joint, tiny
+from egoflow.types import Clip, LossTerms, Pair, Prediction
+from methods.mover_truth import clip_and_truth, drive
+from methods.test_contracts import clip_for
+
+FAR = 0.01
+"""Inverse depth of the sky, and of what seems infinitely far."""
+
+
+def joint(**changes: object) -> Joint:
+    torch.manual_seed(0)
+    return Joint(replace(tiny().config, **changes)).train()
+
+
+def levels_of_map(value: Tensor, *, flow: bool = False) -> list[Tensor]:
+    """Return a map at its size, and as the networks give coarser ones: depth from half size, flow from a quarter."""
+    def smaller(factor: int) -> Tensor:
+        return torch.nn.functional.avg_pool2d(value, factor) / (factor if flow else 1)
+
+    return [value, smaller(4), smaller(8)] if flow else [value, smaller(2)]
+
+
+def true_prediction(*, seed: int = 5, movers: int = 4) -> tuple[Clip, Prediction, Tensor]:
+    """Return a clip of a drive, what a method would say that knows the truth, and static masks [4, 1, H, W] by pair."""
+    world = drive(seed=seed, movers=movers)
+    clip, said = clip_and_truth(world, 2)
+    motion = said.motion | {(b, a): way.inverse() for (a, b), way in said.motion.items()}
+    static = {1 + k: torch.from_numpy(world.truth(2 + k).static)[None, None] for k in (-1, 0, 1)}
+    pairs = joint().pairs
+    return clip, replace(said, motion=motion,
+                         inv_depth={i: levels_of_map(v[0].clamp_min(FAR)) for i, v in said.inv_depth.items()},
+                         flow={pair: levels_of_map(v[0], flow=True) for pair, v in said.flow.items()}), torch.cat(
+                             [static[a] for a, _ in pairs])
+
+
+def weighed(method: Joint, clip: Clip, said: Prediction) -> tuple[Prediction, Tensor]:
+    """Return the prediction with the static weights that the method would give it in training, and them stacked."""
+    static = method._static(clip, said)
+    parts = dict(zip(method.pairs, static.chunk(len(method.pairs)), strict=True))
+    return replace(said, weight={pair: [part] for pair, part in parts.items()}), static
+
+
+def test_a_way_back_is_the_inverse_of_the_way() -> None:
+    method = joint()
+    for parameter in method.motion_net.parameters():
+        torch.nn.init.normal_(parameter)
+    motion = method.predict(clip_for(method, size=(16, 32), batch=2)).motion
+    assert set(motion) == {(1, 0), (1, 2), (0, 1), (2, 1)}
+    for a, b in ((1, 0), (1, 2)):
+        loop = motion[b, a] @ motion[a, b]
+        assert motion[a, b].t.norm(dim=-1).min() > 0
+        torch.testing.assert_close(loop.R, torch.eye(3).expand(2, 3, 3), rtol=0, atol=1e-6)
+        torch.testing.assert_close(loop.t, torch.zeros(2, 3), rtol=0, atol=1e-6)
+
+
+def test_at_the_truth_movers_are_not_trusted_and_the_rest_is() -> None:
+    """Measured at seed 5: .11 of the movers' weight is left (without texture nothing is seen), .97 of the static."""
+    clip, said, static = true_prediction()
+    _, weight = weighed(joint(), clip, said)
+    assert float(weight[static].mean()) > 0.9
+    assert float(weight[~static].mean()) < 0.35
+
+
+def test_at_the_truth_the_terms_are_small_and_wrong_depth_or_motion_raises_them() -> None:
+    clip, said, _ = true_prediction(movers=0)
+    method = joint()
+    # The same pixels throughout: else a wrong motion is called a moving scene.
+    trusted = weighed(method, clip, said)[0].weight
+
+    def values(prediction: Prediction) -> dict[str, float]:
+        terms = method.losses(clip, replace(prediction, weight=trusted), 1.0)
+        return {name.removeprefix("loss/"): float(value) for name, (_, value) in terms.items()}
+
+    truth = values(said)
+    # Coarse maps mix the depths on both sides of an edge: .33 px over three levels.
+    assert truth["cross_task"] < 0.5
+    assert truth["depth_consistency"] < 0.03
+    assert truth["ground"] < 1e-3
+    turned = replace(said, motion={pair: SE3.exp(torch.tensor([[0, 0, 0, 0, 0.01, 0]])) @ way
+                                   for pair, way in said.motion.items()})
+    bent = replace(said, inv_depth={i: [v * torch.linspace(0.7, 1.4, v.shape[-1]) for v in levels]
+                                    for i, levels in said.inv_depth.items()})
+    for wrong in (values(turned), values(bent)):
+        assert wrong["photometric_depth"] > 1.5 * truth["photometric_depth"]
+        assert wrong["cross_task"] > 2 * truth["cross_task"]
+        assert wrong["photometric_flow"] == pytest.approx(truth["photometric_flow"])
+    half = {i: [v * (1.3 if i == 1 else 1.0) for v in levels] for i, levels in said.inv_depth.items()}
+    assert values(replace(said, inv_depth=half))["depth_consistency"] > 5 * truth["depth_consistency"]
+
+
+def seems_infinitely_far(said: Prediction, static: Tensor) -> Prediction:
+    """Return the prediction in which what moves by itself is at infinity, and its flow that of infinity."""
+    frame_static = {0: static[2:3], 1: static[0:1], 2: static[3:4]}
+    inv_depth = {i: levels_of_map(torch.where(frame_static[i], levels[0], torch.full_like(levels[0], FAR)))
+                 for i, levels in said.inv_depth.items()}
+    return replace(said, inv_depth=inv_depth)
+
+
+def test_an_object_at_infinity_below_the_horizon_is_not_trusted_and_drawn_nearer() -> None:
+    """An object that drives along with the camera: by its flow it is infinitely far, and explains its image so."""
+    clip, said, static = true_prediction()
+    hole = seems_infinitely_far(said, static)
+    # Its optical flow too says infinity, so that no difference of photometric errors can tell.
+    camera = clip.camera
+    flow: dict[Pair, list[Tensor]] = {}
+    for pair in said.flow:
+        rigid, _ = rigid_flow(1 / hole.inv_depth[pair[0]][0], camera, said.motion[pair])
+        flow[pair] = levels_of_map(rigid, flow=True)
+    hole = replace(hole, flow=flow)
+    for weight, expected in ((1.0, True), (0.0, False)):
+        method = joint(ground_weight=weight)
+        trusted, stacked = weighed(method, clip, hole)
+        low = float((stacked < 0.5)[~static].float().mean())
+        assert low > 0.5 if expected else low < 0.2
+        leaf = hole.inv_depth[1][0].clone().requires_grad_()
+        terms = method.losses(clip, replace(trusted, inv_depth=hole.inv_depth | {1: [leaf, hole.inv_depth[1][1]]}), 1.0)
+        assert ("loss/ground" in terms) == expected
+        if expected:
+            assert terms["loss/ground"][1] > 0
+            terms["loss/ground"][1].backward()
+            assert leaf.grad is not None
+            assert float(leaf.grad.max()) <= 0
+            assert not bool((leaf.grad[static[0:1]] != 0).any())
+            assert float((leaf.grad < 0)[~static[0:1]].float().mean()) > 0.5
+
+
+def test_what_is_not_trusted_teaches_flow_and_neither_depth_nor_the_start() -> None:
+    torch.manual_seed(1)
+    method = joint(depth_smooth_weight=0.0, ground_weight=0.0)
+    clip = clip_for(method, size=(32, 64), batch=2)
+    with torch.no_grad():
+        said = method.predict(clip)
+    depth = {i: [v.clone().requires_grad_() for v in levels] for i, levels in said.inv_depth.items()}
+    flow = {pair: [v.clone().requires_grad_() for v in levels] for pair, levels in said.flow.items()}
+    nothing = {pair: [torch.zeros(2, 1, 32, 64)] for pair in method.pairs}
+    method.losses(clip, replace(said, inv_depth=depth, flow=flow, weight=nothing), 1.0).total.backward()
+    for levels in depth.values():
+        assert all(v.grad is None or not bool(v.grad.any()) for v in levels)
+    for levels in flow.values():
+        assert levels[1].grad is not None
+        assert bool(levels[1].grad.any())
+
+
+def test_weights_are_of_training_alone_and_can_be_left_out() -> None:
+    method = joint()
+    clip = clip_for(method, size=(16, 32), batch=1)
+    assert set(method.predict(clip).weight) == set(method.pairs)
+    assert not method.eval().predict(clip).weight
+    assert not joint(movers=False).predict(clip).weight
+
+
+def test_the_mixture_follows_training_alone() -> None:
+    method = joint()
+    clip = clip_for(method, size=(32, 64), batch=1)
+    method.eval().predict(clip)
+    assert method.mixture[-1] == 0
+    method.train().predict(clip)
+    assert method.mixture[-1] >= 100
+
+
+def test_the_share_of_movers_only_watches() -> None:
+    terms: LossTerms = joint()(clip_for(joint(), size=(16, 32), batch=1), 1.0)[0]
+    assert terms["loss/movers"][0] == 0
