@@ -32,6 +32,7 @@ from egoflow.losses.photometric import l1_map, least_map, ssim_map, ssim_moments
 from egoflow.losses.rebalancing import Progress
 from egoflow.losses.reduce import fill_unused, masked_mean
 from egoflow.losses.smoothness import first_order_map, mean_normalised, second_order_diagonals
+from egoflow.losses.unlabelled_flow import return_error
 from egoflow.methods.base import Method, Phase
 from egoflow.methods.views import Level, both_ways, levels_of, stacked_frames, unstacked
 from egoflow.networks.pwcnet import pwc_lite, pwc_tiny
@@ -56,6 +57,8 @@ class Config:
     depth_smooth_weight: Amount = 1e-3
     flow_smooth_weight: Amount = 2e-2
     """Both halved per level."""
+    return_weight: Amount = 2e-2
+    """Of following a flow there and back."""
     cross_weight: Amount = 0.1
     """Of the camera's flow and optical flow being one where the scene is static, per pixel of difference."""
     movers_weight: Amount = 0.0
@@ -80,6 +83,7 @@ class _Branches:
     depth: Tensor
     rigid_flow: Tensor
     flow: Tensor
+    flow_back: Tensor
     error_rigid: Tensor
     error_flow: Tensor
     use: Tensor
@@ -145,7 +149,7 @@ class CoopNet(Method):
         of pixels that move by themselves.
         """
         joint, climb = self._stage(progress)
-        levels = [b for level in levels_of(clip, prediction, self.pairs) if (b := _branches(level, joint=joint))]
+        levels = [b for level in levels_of(clip, prediction, self.pairs) if (b := _branches(level))]
         finest = levels[0]
         mixture = self._mixture(finest) if joint else Mixture.unknown(device=self.mixture.device)
         q = mixture.static_weight(finest.error_rigid - finest.error_flow)
@@ -162,6 +166,7 @@ class CoopNet(Method):
         return LossTerms(found | {
             "loss/smoothness_depth": (self.config.depth_smooth_weight, share_depth * value["smoothness_depth"]),
             "loss/smoothness_flow": (self.config.flow_smooth_weight, share_flow * value["smoothness_flow"]),
+            "loss/return": (self.config.return_weight, share_flow * value["return"]),
             "loss/cross_task": (climb * self.config.cross_weight, value["cross_task"]),
             "loss/hybrid": (0.0, masked_mean(hybrid_error(finest.error_rigid, finest.error_flow, q), finest.use)),
             "loss/movers": (0.0, masked_mean(1 - q, finest.use))})
@@ -185,6 +190,7 @@ class CoopNet(Method):
             "photometric_least": masked_mean(least, use),
             "smoothness_depth": masked_mean(rough_depth) / coarseness,
             "smoothness_flow": masked_mean(second_order_diagonals(branches.flow)) / coarseness,
+            "return": masked_mean(return_error(branches.flow, branches.flow_back), use),
             "cross_task": masked_mean(q * cross_task_map(rigid_flow, flow, use), use)}
 
     def _stage(self, progress: float) -> tuple[bool, float]:
@@ -218,22 +224,24 @@ class CoopNet(Method):
         return shares
 
 
-def _branches(level: Level, *, joint: bool) -> _Branches | None:
+def _branches(level: Level) -> _Branches | None:
     """Return what both branches make of a level, or None where one of them has no such level.
 
-    What is hidden counts during the warm-up: an untrained flow is led back nowhere.
+    Hidden pixels do not count. An untrained flow is led back nowhere and would hide everything, with no loss left to
+    learn from: where more than half of a sample would go, all that is in view counts.
     """
     rigid, flow, back = level.rigid, level.flow_ab, level.flow_ba
     if rigid is None or flow is None or back is None:
         return None
-    seen = seen_by_both(rigid.flow_ab, flow, back) if joint else in_view(rigid.flow_ab) & in_view(flow)
-    use, moments = seen & rigid.in_front, ssim_moments(level.image_a)
+    seen, inside = seen_by_both(rigid.flow_ab, flow, back), in_view(rigid.flow_ab) & in_view(flow)
+    enough = 2 * seen.sum((1, 2, 3), keepdim=True) >= inside.sum((1, 2, 3), keepdim=True)
+    use, moments = torch.where(enough, seen, inside) & rigid.in_front, ssim_moments(level.image_a)
 
     def error(flow_ab: Tensor) -> Tensor:
         rebuilt = fill_unused(backward_warp(level.image_b, flow_ab)[0], level.image_a, use)
         return 0.85 * ssim_map(rebuilt, level.image_a, moments=moments) + 0.15 * l1_map(rebuilt, level.image_a)
 
-    return _Branches(image=level.image_a, depth=rigid.depth_a, rigid_flow=rigid.flow_ab, flow=flow,
+    return _Branches(image=level.image_a, depth=rigid.depth_a, rigid_flow=rigid.flow_ab, flow=flow, flow_back=back,
                      error_rigid=error(rigid.flow_ab), error_flow=error(flow), use=use)
 
 
