@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "train a method on video and write a run folder",
     "predict": "predict depth, motion and trajectory, or flow, of a video or folder with a trained run",
     "evaluate": "score a run, or anyone's files, against ground truth",
+    "compare": "train methods under one budget on the same clips and compare them on unseen ones",
     "render": "render a procedural world with exact ground truth",
     "demo": "render, train, predict and evaluate a small example in minutes",
     "methods": "list the methods and their presets",
