@@ -15,7 +15,8 @@ def test_the_truth_scores_perfectly_and_each_part_by_itself() -> None:
     world = load_world("drive", seed=3, frames=6, height=24, width=64, movers=2, samples=1)
     truth, flow = world.truth(0), world.flow_truth(0, 1)
     static = truth.static
-    assert truth.depth is not None and static is not None
+    assert truth.depth is not None
+    assert static is not None
     assert (~static).any()
     exact = ClipScores()
     exact.add_depth("0", 1 / truth.depth, truth)
