@@ -10,9 +10,6 @@ from torch import Tensor
 
 from egoflow.losses.reduce import masked_mean
 
-LAPLACIAN = ((-1, -2, -1), (-2, 12, -2), (-1, -2, -1))
-SOBEL = ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1))
-
 
 def second_order_maps(value: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return |d_xx|, |d_xy|, |d_yx|, |d_yy| of ``value``, each of its own size. (Zhou 2017, released code)
@@ -75,6 +72,10 @@ def second_order_diagonals(value: Tensor, *, epsilon: float = 1e-3, alpha: float
     rough = [(around(dx, dy) + around(-dx, -dy) - 2 * around(0, 0)).square().add(epsilon**2).pow(alpha)
              for dx, dy in ((1, 0), (0, 1), (1, 1), (1, -1))]
     return F.pad(torch.stack(rough).mean(0).sum(1, keepdim=True), (1,) * 4)
+
+
+LAPLACIAN = ((-1, -2, -1), (-2, 12, -2), (-1, -2, -1))
+SOBEL = ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1))
 
 
 def laplacian_map(value: Tensor, image: Tensor | None = None) -> Tensor:

@@ -88,12 +88,17 @@ class TinyMotionNet(nn.Module):
     def forward(self, target: Tensor, sources: Tensor) -> Tensor:
         """Return source_from_target vectors [B, S, 6]."""
         batch, count = sources.shape[:2]
+        return full_precision(self.head(self.compared(target, sources))).mean((2, 3)).view(batch, count, 6) * 0.01
+
+    def compared(self, target: Tensor, sources: Tensor) -> Tensor:
+        """Return what the head sees of the stacked pairs: [B S, 128, h, w] from comparing their features."""
+        count = sources.shape[1]
         feature_a = self._encode(target).repeat_interleave(count, 0)
         feature_b = self._encode(sources.flatten(0, 1))
         x = torch.cat((correlation(feature_a, feature_b, radius=self.radius), feature_a, _position(feature_a)), dim=1)
         for conv in self.trunk:
             x = F.elu(conv(x))
-        return full_precision(self.head(x)).mean((2, 3)).view(batch, count, 6) * 0.01
+        return x
 
     def _encode(self, image: Tensor) -> Tensor:
         x = (image - 0.45) / 0.225
