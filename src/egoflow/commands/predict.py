@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="video, image folder, data set, 'world:NAME?seed=0&frames=100', or a pair of image files")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write; must not exist")
     parser.add_argument("--quantity", choices=("depth", "flow", "all"),
-                        help="depth comes with motion; default: flow of methods of flow alone, else depth")
+                        help="depth comes with motion, and with what moves by itself where the method can tell; all "
+                             "adds flow, and the flows behind what moves, rigid_flow/ and residual_flow/; default: "
+                             "flow of methods of flow alone, else depth")
     parser.add_argument("--camera", metavar="CAMERA",
                         help="camera.json, fx,fy,cx,cy in pixels, or fov=DEGREES; wins over what the clip brings, and "
                              "where neither is there the run's own is taken. Methods of flow alone need none")
@@ -31,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=_size, metavar="native|trained|HxW",
                         help="size that flow is computed at, before it is brought to that of the frames (default: "
                              "native); depth is computed at the size of training")
+    parser.add_argument("--motion", choices=("net", "solved", "refined"),
+                        help="camera motion of the network, solved from depth and two-view geometry, or the network's "
+                             "refined by depth and flow (default: the run's own choice)")
     parser.add_argument("--depth-format", choices=("png", "npz"), default="png",
                         help="16-bit PNG with depth.json, or exact")
     parser.add_argument("--flow-format", choices=("flo", "kitti"), default="flo",
@@ -38,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="which weights of the run")
     parser.add_argument("--method", metavar="PACKAGE.MODULE", help="the run's method, if it is of another package")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
-    parser.add_argument("--no-video", action="store_true", help="write no inv_depth.mp4, no flow.mp4")
+    parser.add_argument("--no-video", action="store_true", help="write no inv_depth.mp4, movers.mp4, flow.mp4")
+    parser.add_argument("--no-movers", action="store_true",
+                        help="leave out what moves by itself: mover/, scene_flow/, movers.mp4")
     parser.add_argument("--no-two-view", action="store_true", help="leave out the classical baseline trajectory")
 
 
@@ -64,6 +71,9 @@ def run(args: argparse.Namespace) -> int:
     if args.method is not None:
         load_method(args.method)
     settings, method, _ = load_run(Path(args.run), which=args.checkpoint)
+    if args.motion is not None:
+        settings = replace(settings, motion=args.motion)
+        method.use_motion(args.motion)
     depth, flow = _wanted(args, method)
     if len(args.source) > 1:
         # The two images of a pair are neighbours, whatever the run was trained on.
@@ -115,18 +125,21 @@ def _write_flow(args: argparse.Namespace, settings: "Run", method: "Method", sou
 def _write_depth(args: argparse.Namespace, settings: "Run", method: "Method", source: "FrameSource",
                  folder: "Path") -> int:
     """Write depth and motion of one source; return the number of its frames."""
-    from egoflow.console import progress
+    from egoflow.console import progress, say
     from egoflow.inference.stream import predict_stream
     from egoflow.inference.writer import PredictionWriter
 
     with PredictionWriter(folder, source=source, run=settings, depth_format=args.depth_format,
-                          video=not args.no_video, two_view=not args.no_two_view) as writer, progress(
+                          video=not args.no_video, two_view=not args.no_two_view, movers=not args.no_movers,
+                          flows=args.quantity == "all") as writer, progress(
             len(writer.frames), label="predicting") as bar:
         for frame in predict_stream(method, settings, source):
             writer.add(frame)
             bar.advance()
         writer.finish()
-        return len(writer.frames)
+    if line := writer.consistency.line():
+        say(line)
+    return len(writer.frames)
 
 
 def _sources(args: argparse.Namespace, settings: "Run", *, needs_camera: bool) -> "list[FrameSource]":

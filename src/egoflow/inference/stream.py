@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -14,6 +14,8 @@ from egoflow.console import note
 from egoflow.errors import CheckpointError, DataError
 from egoflow.geometry.pixels import resize_image
 from egoflow.geometry.se3 import SE3
+from egoflow.inference.neighbour_views import NeighbourViews
+from egoflow.inference.own_motion import OwnMotion, own_motion_of
 from egoflow.methods.base import Method
 from egoflow.types import Clip, FrameSource, Prediction, Scale
 
@@ -26,7 +28,8 @@ class FramePrediction:
     """What a method says of frame ``index``: ``inv_depth`` [h, w] float32 or None, and motions to its neighbours.
 
     ``next_from_this`` and ``previous_from_this`` (unbatched, float64) lead to the nearest frames that could be read;
-    they are None at the ends of the source, or where the method has no motion.
+    they are None at the ends of the source, or where the method has no motion. ``own_motion`` says what moves by
+    itself, None for a method without depth, motion and flow both ways.
     """
 
     index: int
@@ -35,6 +38,7 @@ class FramePrediction:
     next_from_this: SE3 | None
     previous_from_this: SE3 | None
     scale: Scale = "relative"
+    own_motion: OwnMotion | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +69,17 @@ def predict_stream(method: Method, run: Run, source: FrameSource) -> Iterator[Fr
     size = run.data.height, run.data.width
     device = next(method.parameters()).device
     before, after = method.target, method.clip_length - 1 - method.target
+    views = None if method.motion_mode == "net" else NeighbourViews(source.camera)
     for past, frame, coming in neighbourhoods(readable_frames(source, indices, size=size), before=before, after=after):
         clip = clip_of(method, source, past, frame, coming)
+        if views is not None:
+            # The earlier neighbour first: its pair is the one that the frame before has asked for.
+            near = [(-1, other) for other in list(past)[-1:]] + [(1, other) for other in list(coming)[:1]]
+            clip = replace(clip, start={(method.target, method.target + step): views(
+                frame.index, frame.image, other.index, other.image) for step, other in near})
         with torch.no_grad():
-            prediction = method.predict(clip.to(device)).to("cpu")
-        yield _framed(prediction, frame, method.target, previous=bool(past), following=bool(coming), key=clip.key[0])
+            prediction = method.predicted(clip.to(device)).to("cpu")
+        yield _framed(clip, prediction, frame, previous=bool(past), following=bool(coming))
 
 
 def readable_frames(source: FrameSource, indices: range, *, size: tuple[int, int] | None) -> Iterator[Frame]:
@@ -116,9 +126,10 @@ def clip_of(method: Method, source: FrameSource, past: Sequence[Frame], frame: F
                 key=(f"{source.name}/{source.frame_name(frame.index)}",))
 
 
-def _framed(prediction: Prediction, frame: Frame, target: int, *, previous: bool, following: bool,
-            key: str) -> FramePrediction:
-    """Pick the target's depth and its motions to real neighbours out of a clip's prediction."""
+def _framed(clip: Clip, prediction: Prediction, frame: Frame, *, previous: bool, following: bool) -> FramePrediction:
+    """Pick the target's depth and its motions to real neighbours out of a clip's prediction, and tell what moves."""
+    target, key = clip.target, clip.key[0]
+
     def motion(step: int, real: bool) -> SE3 | None:
         found = prediction.motion.get((target, target + step)) if real else None
         if found is None:
@@ -130,8 +141,12 @@ def _framed(prediction: Prediction, frame: Frame, target: int, *, previous: bool
     levels = prediction.inv_depth.get(target)
     if levels is not None:
         refuse_nan(levels[0], key)
+    own_motion = own_motion_of(clip, prediction, previous=previous, following=following)
+    if own_motion is not None:
+        refuse_nan(torch.from_numpy(own_motion.flow), key)
     return FramePrediction(index=frame.index, image=frame.image, scale=prediction.scale,
                            next_from_this=motion(1, following), previous_from_this=motion(-1, previous),
+                           own_motion=own_motion,
                            inv_depth=None if levels is None else levels[0][0, 0].float().numpy())
 
 

@@ -19,7 +19,9 @@ from egoflow.errors import DataError
 from egoflow.geometry.se3 import SE3
 from egoflow.inference.colour import ColourScale
 from egoflow.inference.held_video import HeldVideo, frames_per_s
+from egoflow.inference.mover_writer import MoverWriter
 from egoflow.inference.path import PathBuilder, TwoViewPath
+from egoflow.inference.self_consistency import SelfConsistency
 from egoflow.inference.stream import FramePrediction, predicted_frames
 from egoflow.types import FrameSource, Trajectory
 
@@ -43,18 +45,21 @@ class PredictionWriter:
     depth), ``trajectory_{kitti,tum}.txt``, ``two_view_{kitti,tum}.txt`` (the classical baseline),
     ``truth_{kitti,tum}.txt`` where the source knows its motion, ``camera.json`` and ``prediction.json``. Every
     trajectory has a row for every frame of ``predicted_frames``, and the video a picture: a frame that could not be
-    read is put between its neighbours.
+    read is put between its neighbours. With ``movers`` also what moves by itself (``MoverWriter``), and with ``flows``
+    the flows behind that.
     """
 
     def __init__(self, folder: Path, *, source: FrameSource, run: Run, depth_format: str = "png", video: bool = True,
-                 two_view: bool = True) -> None:
+                 two_view: bool = True, movers: bool = True, flows: bool = False) -> None:
         self.folder, self.source, self.run = folder, source, run
         self.depth_format = depth_format
         self.frames = predicted_frames(run, source)
         self._path = PathBuilder()
+        self.consistency = SelfConsistency(source.camera)
         self._two_view = TwoViewPath(source, gap=run.data.gap) if two_view else None
         fps = frames_per_s(source, self.frames)
         self._video, self._colour = HeldVideo(folder / "inv_depth.mp4", fps=fps) if video else None, ColourScale()
+        self._movers = MoverWriter(folder, source=source, run=run, flows=flows, video=video) if movers else None
         self._truth: dict[int, SE3] | None = {}
         self._read: set[int] = set()
         self._scale = "relative"
@@ -64,14 +69,18 @@ class PredictionWriter:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
                  trace: TracebackType | None) -> None:
-        if self._video is not None:
-            self._video.__exit__(kind, value, trace)
+        for part in (self._video, self._movers):
+            if part is not None:
+                part.__exit__(kind, value, trace)
 
     def add(self, frame: FramePrediction) -> None:
         """Write one frame's depth and picture, and take its motions."""
         self._read.add(frame.index)
         self._scale = frame.scale
         self._path.add(frame)
+        self.consistency.add(frame)
+        if self._movers is not None:
+            self._movers.add(frame)
         self._ask_truth(frame.index)
         if self._two_view is not None:
             self._two_view.add(frame.index, frame.image)
@@ -101,8 +110,9 @@ class PredictionWriter:
         about = {"method": f"{self.run.method}:{self.run.preset}", "source": self.source.name, "frames": len(names),
                  "first": names[0], "last": names[-1], "gap": self.run.data.gap,
                  "not_readable": [n for n, i in zip(names, self.frames, strict=True) if i not in self._read],
-                 "scale": self._scale, "trajectory": "world_from_cam, first frame = world, x right, y down, z forward"}
-        describe(self.folder, about)
+                 "scale": self._scale, "trajectory": "world_from_cam, first frame = world, x right, y down, z forward",
+                 "motion": self.run.motion, "self_consistency": self.consistency.figures()}
+        describe(self.folder, about | (self._movers.finish() if self._movers is not None else {}))
 
     def _write_depth(self, name: str, inv_depth: np.ndarray) -> None:
         """Write one depth map, and once the file that says its unit."""
