@@ -64,11 +64,11 @@ def test_a_way_back_is_the_inverse_of_the_way() -> None:
 
 
 def test_at_the_truth_movers_are_not_trusted_and_the_rest_is() -> None:
-    """Measured at seed 5: .11 of the movers' weight is left (without texture nothing is seen), .97 of the static."""
+    """Measured at seed 5: .61 of the movers are not trusted (those that hardly move are), and .02 of the static scene."""
     clip, said, static = true_prediction()
     _, weight = weighed(joint(), clip, said)
-    assert float(weight[static].mean()) > 0.9
-    assert float(weight[~static].mean()) < 0.35
+    assert float(weight[static].mean()) > 0.95
+    assert float(weight[~static].mean()) < 0.45
 
 
 def test_at_the_truth_the_terms_are_small_and_wrong_depth_or_motion_raises_them() -> None:

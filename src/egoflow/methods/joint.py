@@ -24,7 +24,7 @@ from egoflow.geometry.pixels import resize_image, resize_map, resize_mask
 from egoflow.geometry.precision import full_precision
 from egoflow.geometry.se3 import SE3
 from egoflow.losses.consistency import cross_task_map, depth_difference_map
-from egoflow.losses.masks import eroded, forward_backward_visible, in_view
+from egoflow.losses.masks import consensus, eroded, forward_backward_visible, in_view, opened
 from egoflow.losses.mixture import Mixture, evidence, fitted
 from egoflow.losses.photometric import l1_map, ssim_map, ssim_moments
 from egoflow.losses.reduce import fill_unused, masked_mean, weighted_mean
@@ -40,6 +40,8 @@ from egoflow.types import Clip, LossTerms, Pair, Prediction
 BENEATH, LEAST_RISE = 0.3, 0.1
 """What is so much farther than the ground (relative) is no static scene; what is farther by more than the second is
 drawn nearer."""
+APART_PX = 0.5
+"""Least difference of both flows of what moves by itself."""
 EVIDENCE = 2e-3
 """Least error of one branch at a pixel whose Delta says something."""
 
@@ -141,7 +143,7 @@ class Joint(Method):
 
     @torch.no_grad()
     def _static(self, clip: Clip, prediction: Prediction) -> Tensor:
-        """Return how far each pixel of the stacked pairs is to be trusted to be static, [P B, 1, H, W] in [0, 1].
+        """Return 1 where a pixel of the stacked pairs is taken to be static, else 0, [P B, 1, H, W].
 
         In training the distribution behind it follows every step, as the statistics of a batch normalisation do.
         """
@@ -155,13 +157,13 @@ class Joint(Method):
         latest = fitted(delta, evidence(error_rigid, error_flow, use, least=EVIDENCE))
         mixture = Mixture.from_tensor(self.mixture).smoothed(latest, keep=self.config.keep)
         self.mixture.copy_(mixture.to_tensor())
-        static = torch.where(use, mixture.static_weight(delta), torch.ones_like(delta))
+        # By both cues and without specks: of a static clip's noise, a soft weight would take a third of the pixels away.
+        moving = opened(use & (mixture.static_weight(delta) < 0.5) & ~consensus(rigid.flow_ab, flow, absolute=APART_PX))
         if self.config.ground_weight > 0:
             inv_depth = 1 / rigid.depth_a
-            static = torch.where(inv_depth < ground_plane(inv_depth).least(tolerance=BENEATH),
-                                 torch.zeros_like(static), static)
+            moving |= inv_depth < ground_plane(inv_depth).least(tolerance=BENEATH)
         # SSIM and the edges of classical flow reach over the border of what moves.
-        return eroded(static, window=5)
+        return eroded((~moving).to(delta.dtype))
 
 
 def _visible(level: Level) -> Tensor:
