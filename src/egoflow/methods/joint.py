@@ -35,7 +35,7 @@ from egoflow.networks.pwcnet import pwc_lite, pwc_tiny
 from egoflow.networks.resnet_depth import ResNetDepthNet
 from egoflow.networks.resnet_motion import ResNetMotionNet
 from egoflow.networks.tinynet import TinyDepthNet, TinyMotionNet
-from egoflow.types import Clip, LossTerms, Pair, Prediction
+from egoflow.types import Clip, LossTerms, Prediction
 
 BENEATH, LEAST_RISE = 0.3, 0.1
 """What is so much farther than the ground (relative) is no static scene; what is farther by more than the second is
@@ -78,8 +78,7 @@ class Joint(Method):
         super().__init__(config)
         self.config = config
         self.clip_length, self.target = config.frames, config.frames // 2
-        self.sources = [i for i in range(config.frames) if i != self.target]
-        self.pairs = both_ways(self.target, self.sources)
+        self.pairs = both_ways(self.target, [i for i in range(config.frames) if i != self.target])
         if config.network == "paper":
             self.depth_net: nn.Module = ResNetDepthNet()
             self.motion_net: nn.Module = ResNetMotionNet()
@@ -93,12 +92,9 @@ class Joint(Method):
         """Return inverse depths of images [B, 3, H, W], four levels from fine to coarse."""
         return self.depth_net(images)
 
-    def motion(self, images: Tensor) -> dict[Pair, SE3]:
-        """Return b_from_a [B] of all pairs of the frames [B, N, 3, H, W]; a way back is the inverse of the way."""
-        vectors = self.motion_net(images[:, self.target], images[:, self.sources])
-        ways = SE3.from_translation_euler(full_precision(vectors))
-        there = {(self.target, s): ways[:, i] for i, s in enumerate(self.sources)}
-        return there | {(b, a): way.inverse() for (a, b), way in there.items()}
+    def motion(self, image_a: Tensor, image_b: Tensor) -> SE3:
+        """Return b_from_a [B] of images [B, 3, H, W]."""
+        return SE3.from_translation_euler(full_precision(self.motion_net(image_a, image_b[:, None])[:, 0]))
 
     def flow(self, image_a: Tensor, image_b: Tensor) -> list[Tensor]:
         """Return the flow from a to b at full size, then every level, of images [B, 3, H, W]."""
@@ -107,12 +103,17 @@ class Joint(Method):
     def predict(self, clip: Clip) -> Prediction:
         """Predict depth of all frames, motion and flow of the target and its sources, both ways.
 
-        In training also how far every pixel is to be trusted to be static, which the two-view start reads too.
+        A motion back is the exact inverse. In training also which pixels are taken to be static, which the two-view
+        start reads too.
         """
-        images = clip.images
+        images, batch = clip.images, clip.images.shape[0]
+        there = self.pairs[:len(self.pairs) // 2]
+        ways = self.motion(*stacked_frames(images, there))
+        motion = {pair: ways[i * batch:(i + 1) * batch] for i, pair in enumerate(there)}
         found = Prediction(
             inv_depth=unstacked(self.depth(images.transpose(0, 1).flatten(0, 1)), range(images.shape[1])),
-            motion=self.motion(images), flow=unstacked(self.flow(*stacked_frames(images, self.pairs)), self.pairs))
+            motion=motion | {(b, a): way.inverse() for (a, b), way in motion.items()},
+            flow=unstacked(self.flow(*stacked_frames(images, self.pairs)), self.pairs))
         if not (self.training and self.config.movers):
             return found
         return replace(found, weight=unstacked([self._static(clip, found)], self.pairs))
@@ -157,7 +158,7 @@ class Joint(Method):
         latest = fitted(delta, evidence(error_rigid, error_flow, use, least=EVIDENCE))
         mixture = Mixture.from_tensor(self.mixture).smoothed(latest, keep=self.config.keep)
         self.mixture.copy_(mixture.to_tensor())
-        # By both cues and without specks: of a static clip's noise, a soft weight would take a third of the pixels away.
+        # By both cues and without specks: a soft weight takes a third of the pixels of a static clip for moving.
         moving = opened(use & (mixture.static_weight(delta) < 0.5) & ~consensus(rigid.flow_ab, flow, absolute=APART_PX))
         if self.config.ground_weight > 0:
             inv_depth = 1 / rigid.depth_a
