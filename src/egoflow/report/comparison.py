@@ -209,7 +209,7 @@ class Comparison:
 
     def _tables(self, done: Done, baselines: dict[str, dict[str, Values]]) -> list[Table]:
         """Return a table for each test of what is done so far."""
-        found = []
+        found, data = [], self.entries[0].run.data
         for test in self.tests:
             lines = []
             for entry in self.entries:
@@ -218,15 +218,16 @@ class Comparison:
                                   seeds=[scores[test.name] for _, scores in ended if test.name in scores]))
             lines += [Line(name=name, seeds=[values]) for name, values in baselines[test.name].items()]
             clips = self.sources[test.name]
-            words = {"trained on": ", ".join(self.entries[0].run.data.paths), "budget": f"{self.budget} a training",
-                     "seeds": str(self.seeds), "tested on": str(test),
-                     "clips": str(len(clips)), "frames": str(sum(map(len, clips))), **describe_clip_scores(self.crop)}
+            trained = ClipSet(name="training", paths=data.paths, frames=data.frames)
+            words = {"trained on": str(trained), "budget": f"{self.budget} a training", "seeds": str(self.seeds),
+                     "tested on": str(test), "clips": str(len(clips)), "frames": str(sum(map(len, clips))), **describe_clip_scores(self.crop)}
             found.append(Table(name=test.name, words=words, lines=lines))
         return found
 
     def _write(self, tables: list[Table], shown: dict[str, list[Shown]]) -> None:
         """Write table.md, table.json and index.html of what is done so far."""
-        title = f"{', '.join(entry.name for entry in self.entries)}: {self.budget} each, {self.seeds} seeds"
+        title = (f"{', '.join(entry.name for entry in self.entries)}: {self.budget} each, "
+                 f"{self.seeds} seed{'s' * (self.seeds > 1)}")
         write_bytes(self.out / "table.md", "\n".join(table.markdown() for table in tables).encode())
         write_json(self.out / "table.json", {"title": title, "tests": [table.json() for table in tables]})
         pictures = {entry.name: self.folder(entry, 0) / "pictures" for entry in self.entries}
