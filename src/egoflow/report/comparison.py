@@ -220,7 +220,8 @@ class Comparison:
             clips = self.sources[test.name]
             trained = ClipSet(name="training", paths=data.paths, frames=data.frames)
             words = {"trained on": str(trained), "budget": f"{self.budget} a training", "seeds": str(self.seeds),
-                     "tested on": str(test), "clips": str(len(clips)), "frames": str(sum(map(len, clips))), **describe_clip_scores(self.crop)}
+                     "tested on": str(test), "clips": str(len(clips)), "frames": str(sum(map(len, clips))),
+                     **describe_clip_scores(self.crop)}
             found.append(Table(name=test.name, words=words, lines=lines))
         return found
 
