@@ -73,8 +73,8 @@ class Truth(Movable):
 class TwoView(Movable):
     """What classical two-view geometry says of a pair, without labels (see geometry/two_view.py).
 
-    ``flow_ab`` [B, 2, h, w] in pixels of the image grid, ``usable`` bool [B, 1, h, w], ``b_from_a`` with a unit
-    translation, ``weight`` [B]: the inlier share, 0 for a degenerate pair.
+    ``flow_ab`` [B, 2, h, w] in pixels of its own size, in training that of the images, ``usable`` bool [B, 1, h, w],
+    ``b_from_a`` with a unit translation, ``weight`` [B]: the inlier share, 0 for a degenerate pair.
     """
 
     flow_ab: Tensor
