@@ -2,7 +2,7 @@
 
 Steps of a video all lead forward, and a network that sees no other learns that first: a constant, whatever the images
 show. So each pair is compared both ways, and what is seen there less what is seen back counts, as in a motion and its
-inverse. In 160 steps of the two-view start alone this took the rotation error from .17 to .12 degrees.
+inverse. In 160 steps of the two-view start alone (one seed) that took the rotation error from .17 to .12 degrees.
 """
 
 import torch
