@@ -63,6 +63,13 @@ def test_where_no_ground_with_a_horizon_is_seen_nothing_is_beneath(scene: str) -
     assert not bool((ground.least(tolerance=0.0) > 0).any())
 
 
+def test_autocast_changes_nothing() -> None:
+    value = road().float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ground = ground_plane(value)
+    assert torch.equal(ground.inv_depth, ground_plane(value).inv_depth)
+
+
 def test_each_of_a_batch_has_its_own_ground() -> None:
     both = torch.cat((road(), torch.full((1, 1, HEIGHT, WIDTH), 0.2, dtype=torch.float64)))
     assert ground_plane(both).found.tolist() == [True, False]

@@ -45,7 +45,12 @@ def ground_plane(inv_depth: Tensor, *, steps: int = 12) -> Ground:
     ground where less than ``LEAST_SHARE`` of the lowest quarter lies on the plane, or its horizon is not in the
     picture, as in a room's corner or below a drone.
     """
-    value = full_precision(inv_depth)
+    with torch.autocast(inv_depth.device.type, enabled=False):
+        return _plane(full_precision(inv_depth), steps=steps)
+
+
+def _plane(value: Tensor, *, steps: int) -> Ground:
+    """Return the plane of full-precision values."""
     batch, _, height, width = value.shape
     x, y = pixel_grid(height, width, device=value.device).reshape(-1, 2).unbind(-1)
     x, y = x.to(value.dtype), y.to(value.dtype)

@@ -27,7 +27,7 @@ from egoflow.losses.consistency import cross_task_map, depth_difference_map
 from egoflow.losses.masks import consensus, eroded, forward_backward_visible, in_view, opened
 from egoflow.losses.mixture import Mixture, evidence, fitted
 from egoflow.losses.photometric import l1_map, ssim_map, ssim_moments
-from egoflow.losses.reduce import fill_unused, masked_mean, weighted_mean
+from egoflow.losses.reduce import fill_unused, masked_mean, multi_scale, weighted_mean
 from egoflow.losses.smoothness import first_order_map, mean_normalised
 from egoflow.methods.base import Method
 from egoflow.methods.views import Level, Rigid, both_ways, levels_of, stacked_frames, unstacked
@@ -59,6 +59,8 @@ class Config:
     """Of the depths of two frames being one surface."""
     cross_weight: Amount = 2e-2
     """Of the camera's flow and optical flow agreeing on static pixels, per pixel of difference."""
+    scale_weight: Amount = 2e-2
+    """Of the batch's mean depth being 1: nothing else says what the common scale is, and it would wander off."""
     ground_weight: Amount = 1.0
     """Of nothing being farther than the ground, where there is one (geometry/ground.py); 0 switches it off."""
     movers: bool = True
@@ -126,9 +128,10 @@ class Joint(Method):
                   else torch.ones_like(visible, dtype=levels[0].image_a.dtype))
         found = [_level_terms(level, visible, static) for level in levels]
         value = {name: torch.stack([terms[name] for terms in found]).sum() for name in found[0]}
+        value["smoothness_flow"] = _halved([terms["smoothness_flow"] for terms in found])
         climb = min(progress / self.config.ramp, 1.0) if self.config.ramp > 0 else 1.0
         inv_depths = zip(*prediction.inv_depth.values(), strict=True)
-        rough = torch.stack([_roughness(clip, torch.cat(level)) for level in inv_depths]).sum()
+        rough = _halved([_roughness(clip, torch.cat(level)) for level in inv_depths])
         terms = LossTerms({
             "loss/photometric_depth": (1.0, value["photometric_depth"]),
             "loss/photometric_flow": (1.0, value["photometric_flow"]),
@@ -137,8 +140,9 @@ class Joint(Method):
             "loss/depth_consistency": (climb * self.config.depth_weight, value["depth_consistency"]),
             "loss/cross_task": (climb * self.config.cross_weight, value["cross_task"]),
             "loss/movers": (0.0, (1 - static).mean())})
+        finest = torch.cat([levels[0] for levels in prediction.inv_depth.values()])
+        terms["loss/scale"] = (self.config.scale_weight, finest.log().mean().square())
         if self.config.ground_weight > 0:
-            finest = torch.cat([levels[0] for levels in prediction.inv_depth.values()])
             terms["loss/ground"] = (climb * self.config.ground_weight, _sunk(finest))
         return terms
 
@@ -165,6 +169,11 @@ class Joint(Method):
             moving |= inv_depth < ground_plane(inv_depth).least(tolerance=BENEATH)
         # SSIM and the edges of classical flow reach over the border of what moves.
         return eroded((~moving).to(delta.dtype))
+
+
+def _halved(values: list[Tensor]) -> Tensor:
+    """Return the sum of the values of levels, fine to coarse, each counting half of the one before."""
+    return multi_scale(values, [0.5**level for level in range(len(values))])
 
 
 def _visible(level: Level) -> Tensor:
