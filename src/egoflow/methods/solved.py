@@ -6,8 +6,8 @@ gives rotation and direction. For a depth that is not the truth is paid for with
 geometry knows without any depth (.10 against .008 degrees and 1.3 against 0.1 degrees on a rendered drive, .054 against
 .036 degrees on a real one: docs/methods.md). Where nothing can be solved, the network's motion stays.
 
-The flow is the method's own where it predicts the pair, unless the clip brings a finer one. Gradients reach depth and
-flow by the implicit function theorem; the network learns by ``distilled_term``.
+The flow is the classical one where the clip brings it, else the method's own: what networks learn in minutes is no match
+for it. Gradients reach depth and flow by the implicit function theorem; the network learns by ``distilled_term``.
 """
 
 from collections.abc import Sequence
@@ -105,14 +105,12 @@ def distilled_term(prediction: Prediction, solved: dict[Pair, Solved], *, focal_
 
 
 def _is_own(clip: Clip, prediction: Prediction, pair: Pair) -> bool:
-    """Say whether the method's own flow is read: where it has one that is no coarser than the clip's."""
-    if pair not in prediction.flow:
-        return False
-    return pair not in clip.start or prediction.flow[pair][0].shape[-1] >= clip.start[pair].flow_ab.shape[-1]
+    """Say whether the method's own flow is read: where the clip brings none."""
+    return pair in prediction.flow and pair not in clip.start
 
 
 def _solved(clip: Clip, prediction: Prediction, mode: MotionMode, pairs: list[Pair]) -> dict[Pair, Solved]:
-    """Return the motions of pairs whose flows have one size, all with or all without two-view geometry, as one batch."""
+    """Return the motions of pairs as one batch: flows of one size, all with or all without two-view geometry."""
     batch = clip.images.shape[0]
     flow, use = (torch.cat(maps) for maps in zip(*(_flow(clip, prediction, pair) for pair in pairs), strict=True))
     size = {"height": flow.shape[-2], "width": flow.shape[-1]}
