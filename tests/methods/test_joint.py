@@ -64,7 +64,7 @@ def test_a_way_back_is_the_inverse_of_the_way() -> None:
 
 
 def test_at_the_truth_movers_are_not_trusted_and_the_rest_is() -> None:
-    """Measured at seed 5: .61 of the movers are not trusted (those that hardly move are), and .02 of the static scene."""
+    """Measured at seed 5: .61 of the movers are not trusted (some hardly move), and .003 of the static scene."""
     clip, said, static = true_prediction()
     _, weight = weighed(joint(), clip, said)
     assert float(weight[static].mean()) > 0.95

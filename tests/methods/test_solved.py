@@ -17,7 +17,7 @@ from egoflow.methods.solved import Solved, distilled_term, solved_motions, with_
 from egoflow.methods.start import with_start
 from egoflow.registry import available_methods, build_method, load_method, load_preset
 from egoflow.types import Clip, Prediction, TwoView
-from egoflow.worlds.base import load_world
+from egoflow.worlds.base import World, load_world
 from methods.steps import HEIGHT, WIDTH, bent, camera, world_batch, world_clip
 from methods.test_contracts import clip_for, fresh, leaves, same
 
@@ -194,7 +194,7 @@ def test_distillation_teaches_the_network_alone_and_by_share() -> None:
     assert by_vector.isfinite().all()
     assert by_vector[0].any()
     assert not by_vector[1:].any()
-    halved = {PAIR: Solved(b_from_a=found[PAIR].b_from_a, share=found[PAIR].share / 2)}
+    halved: dict[Pair, Solved] = {PAIR: Solved(b_from_a=found[PAIR].b_from_a, share=found[PAIR].share / 2)}
     torch.testing.assert_close(distilled_term(prediction, halved, focal_px=camera().fx), term / 2)
 
 
@@ -350,6 +350,7 @@ def test_a_run_says_how_and_old_runs_say_net() -> None:
 
 
 def test_at_inference_classical_flow_of_the_pictures_stands_in() -> None:
+    assert isinstance(WORLD, World)
     seen, truth = drive_clip(), WORLD.pair_truth(1, 2)
     assert set(seen.start) == {(1, 0), (0, 1), (1, 2), (2, 1)}
     assert torch.equal(seen.start[1, 2].flow_ab[0], seen.start[1, 2].flow_ab[1])

@@ -6,8 +6,8 @@ gives rotation and direction. For a depth that is not the truth is paid for with
 geometry knows without any depth (.10 against .008 degrees and 1.3 against 0.1 degrees on a rendered drive, .054 against
 .036 degrees on a real one: docs/methods.md). Where nothing can be solved, the network's motion stays.
 
-The flow is the classical one where the clip brings it, else the method's own: what networks learn in minutes is no match
-for it. Gradients reach depth and flow by the implicit function theorem; the network learns by ``distilled_term``.
+The flow is the classical one where the clip brings it, else the method's own: what is learnt in minutes is no match for
+it. Gradients reach depth and flow by the implicit function theorem; the network learns by ``distilled_term``.
 """
 
 from collections.abc import Sequence
