@@ -16,7 +16,7 @@ from egoflow.methods.base import Method
 from egoflow.methods.solved import Solved, distilled_term, solved_motions, with_classical_views, with_motions
 from egoflow.methods.start import with_start
 from egoflow.registry import available_methods, build_method, load_method, load_preset
-from egoflow.types import Clip, Prediction, TwoView
+from egoflow.types import Clip, Pair, Prediction, TwoView
 from egoflow.worlds.base import World, load_world
 from methods.steps import HEIGHT, WIDTH, bent, camera, world_batch, world_clip
 from methods.test_contracts import clip_for, fresh, leaves, same
