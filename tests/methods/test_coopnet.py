@@ -189,6 +189,21 @@ def test_the_minimum_begins_with_the_cooperation_and_is_below_both() -> None:
     assert {run().config.cooperation for run in (kitti, tiny)} == {Config().cooperation} == {"hybrid"}
 
 
+def test_only_training_of_tiny_holds_the_scale() -> None:
+    method = coopnet()
+    clip = clip_for(method, size=(HEIGHT, WIDTH))
+    with torch.no_grad():
+        said = method.predict(clip)
+    # Half of the depths at e^-1, half at e^3: the mean of the logarithm is 1.
+    far = {frame: [torch.full_like(level, 1.0) for level in levels] for frame, levels in said.inv_depth.items()}
+    for levels in far.values():
+        levels[0][:1], levels[0][1:] = torch.e, torch.e**-3
+    weight, value = method.losses(clip, replace(said, inv_depth=far), WARM)["loss/scale"]
+    assert (weight, value.item()) == pytest.approx((method.config.scale_weight, 1.0), rel=1e-5)
+    assert "loss/scale" not in method.eval().losses(clip, said, WARM)
+    assert kitti().config.scale_weight == 0
+
+
 class PowerCut(SlidingClips):
     """Clips that end after so many."""
 

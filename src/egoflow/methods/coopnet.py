@@ -61,6 +61,8 @@ class Config:
     """Of following a flow there and back."""
     cross_weight: Amount = 0.1
     """Of the camera's flow and optical flow being one where the scene is static, per pixel of difference."""
+    scale_weight: Amount = 0.0
+    """Of the geometric mean of a training batch's depths being 1: nothing else says what the common scale is."""
     movers_weight: Amount = 0.0
     """How much more a pixel that moves by itself counts for flow."""
     rebalance: Amount = 1.0
@@ -163,13 +165,17 @@ class CoopNet(Method):
         else:
             found = LossTerms({"loss/photometric_depth": (1.0, share_depth * value["photometric_depth"]),
                                "loss/photometric_flow": (1.0, share_flow * value["photometric_flow"])})
-        return LossTerms(found | {
+        found |= {
             "loss/smoothness_depth": (self.config.depth_smooth_weight, share_depth * value["smoothness_depth"]),
             "loss/smoothness_flow": (self.config.flow_smooth_weight, share_flow * value["smoothness_flow"]),
             "loss/return": (self.config.return_weight, share_flow * value["return"]),
             "loss/cross_task": (climb * self.config.cross_weight, value["cross_task"]),
             "loss/hybrid": (0.0, masked_mean(hybrid_error(finest.error_rigid, finest.error_flow, q), finest.use)),
-            "loss/movers": (0.0, masked_mean(1 - q, finest.use))})
+            "loss/movers": (0.0, masked_mean(1 - q, finest.use))}
+        if self.training and self.config.scale_weight > 0:
+            inv_depth = torch.cat([level[0] for level in prediction.inv_depth.values()])
+            found["loss/scale"] = (self.config.scale_weight, inv_depth.log().mean().square())
+        return found
 
     def _level_terms(self, branches: _Branches, static: Tensor, mixture: Mixture, *,
                      coarseness: int) -> dict[str, Tensor]:
@@ -264,7 +270,8 @@ def cityscapes() -> Run:
 
 def tiny() -> Run:
     """Minutes on a CPU: small networks on three frames of 64x192 with the two-view start."""
-    config = Config(network="tiny", depth_smooth_weight=2e-2, cross_weight=2e-2, keep=0.9, warm_up=0.3)
+    config = Config(network="tiny", depth_smooth_weight=2e-2, cross_weight=2e-2, scale_weight=2e-2, keep=0.9,
+                    warm_up=0.3)
     return Run(method="coopnet", preset="tiny", start="two_view", config=config,
                data=DataConfig(height=64, width=192, augment=Augment(flip=True, colour=0.2, scale_crop=0.2)),
                optim=OptimConfig(lr=2e-3, batch_size=4, schedule="one_cycle", clip_norm=1.0),
