@@ -136,7 +136,7 @@ def test_an_object_at_infinity_below_the_horizon_is_not_trusted_and_drawn_nearer
 
 def test_what_is_not_trusted_teaches_flow_and_neither_depth_nor_the_start() -> None:
     torch.manual_seed(1)
-    method = joint(depth_smooth_weight=0.0, ground_weight=0.0)
+    method = joint(depth_smooth_weight=0.0, ground_weight=0.0, scale_weight=0.0)
     clip = clip_for(method, size=(32, 64), batch=2)
     with torch.no_grad():
         said = method.predict(clip)

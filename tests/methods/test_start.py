@@ -232,14 +232,17 @@ def test_optical_flow_follows_the_classical_one_where_that_is_usable() -> None:
     assert not flow.grad[~view.usable.expand_as(flow)].any()
 
 
-def test_depth_is_taught_only_where_the_method_trusts_the_pair() -> None:
+def test_once_the_start_fades_depth_is_taught_only_where_the_method_trusts_the_pair() -> None:
     depth, view, motion = world_batch()
     inv_depth = (1 / bent(depth)).requires_grad_()
     trusted = torch.ones_like(depth)
     trusted[..., 10:30, 40:90] = 0
     said = Prediction(inv_depth={0: [inv_depth]}, motion={(0, 1): motion}, weight={(0, 1): [trusted]})
-    with_start(LossTerms(), world_clip(view), said, 0.0, StartSchedule())["loss/start_flow"][1].backward()
-    assert inv_depth.grad is not None
-    # The scale is taken over trusted pixels too: elsewhere nothing arrives at all.
-    assert not inv_depth.grad[trusted == 0].any()
-    assert inv_depth.grad[(trusted > 0) & view.usable].count_nonzero() > 1000
+    schedule = StartSchedule()
+    for progress, taught in ((0.9 * schedule.hold, True), (schedule.hold, False)):
+        inv_depth.grad = None
+        with_start(LossTerms(), world_clip(view), said, progress, schedule)["loss/start_flow"][1].backward()
+        assert inv_depth.grad is not None
+        # The scale is taken over trusted pixels too: elsewhere nothing arrives at all.
+        assert bool(inv_depth.grad[trusted == 0].any()) == taught
+        assert inv_depth.grad[(trusted > 0) & view.usable].count_nonzero() > 1000

@@ -66,7 +66,9 @@ class Config:
     movers: bool = True
     """Leave what moves by itself out of what teaches depth and motion."""
     ramp: Share = 0.3
-    """Share of training in which the agreement of depths, of flows and with the ground climbs from 0."""
+    """Share of training in which the agreement of depths and of flows climbs from 0."""
+    warm_up: Share = 0.4
+    """Share of training before anything is called moving or beneath the ground: wrong depth looks like both."""
     keep: Share = 0.95
     """Of the mixture from step to step; the errors that it describes fall quickly."""
 
@@ -124,7 +126,8 @@ class Joint(Method):
         """Return the terms of depth and motion, of flow, and of their agreement on what is static."""
         levels = levels_of(clip, prediction, self.pairs)
         visible = _visible(levels[0])
-        static = (torch.cat([prediction.weight[pair][0] for pair in self.pairs]) if prediction.weight
+        warm = progress >= self.config.warm_up
+        static = (torch.cat([prediction.weight[pair][0] for pair in self.pairs]) if prediction.weight and warm
                   else torch.ones_like(visible, dtype=levels[0].image_a.dtype))
         found = [_level_terms(level, visible, static) for level in levels]
         value = {name: torch.stack([terms[name] for terms in found]).sum() for name in found[0]}
@@ -143,7 +146,7 @@ class Joint(Method):
         finest = torch.cat([levels[0] for levels in prediction.inv_depth.values()])
         terms["loss/scale"] = (self.config.scale_weight, finest.log().mean().square())
         if self.config.ground_weight > 0:
-            terms["loss/ground"] = (climb * self.config.ground_weight, _sunk(finest))
+            terms["loss/ground"] = (self.config.ground_weight if warm else 0.0, _sunk(finest))
         return terms
 
     @torch.no_grad()
@@ -228,9 +231,23 @@ def _sunk(inv_depth: Tensor) -> Tensor:
     return masked_mean(ratio.log())
 
 
+def kitti() -> Run:
+    """KITTI raw, 192x640, batch 4, rate 1e-4, with the two-view start (not trained yet)."""
+    return Run(method="joint", preset="kitti", start="two_view", motion="solved", config=Config(),
+               data=DataConfig(height=192, width=640, augment=Augment(flip=True, colour=0.2, scale_crop=0.15)),
+               optim=OptimConfig(lr=1e-4, batch_size=4, schedule="halving", halve_at=(0.75,)),
+               loop=LoopConfig(steps=100_000))
+
+
+def cityscapes() -> Run:
+    """The same on Cityscapes, frames twice as close; crop the car's bonnet off beforehand."""
+    base = kitti()
+    return replace(base, preset="cityscapes", data=replace(base.data, gap=2))
+
+
 def tiny() -> Run:
-    """Minutes on a CPU: small networks on three frames of 64x192 with the two-view start."""
-    return Run(method="joint", preset="tiny", start="two_view", config=Config(network="tiny"),
+    """Minutes on a CPU: small networks on three frames of 64x192."""
+    return Run(method="joint", preset="tiny", start="two_view", motion="solved", config=Config(network="tiny"),
                data=DataConfig(height=64, width=192, augment=Augment(flip=True, colour=0.2, scale_crop=0.2)),
                optim=OptimConfig(lr=2e-3, batch_size=4, schedule="one_cycle", clip_norm=1.0),
                loop=LoopConfig(steps=800, log_every=10, save_every=200))

@@ -4,7 +4,8 @@ Photometric training from scratch has wrong-motion minima. Two-view geometry has
 For each pair the length of the classical translation is solved against the network's own depth (detached), then depth
 follows the flow and the motion net follows the scaled classical motion; that weight fades while the photometric terms
 ramp in. Optical flow follows the classical one too. Works for any method whose prediction holds inverse depth, motion
-or flow of the pairs in ``clip.start``; depth is taught only where the method trusts a pair (``Prediction.weight``).
+or flow of the pairs in ``clip.start``; once the start fades, depth is taught only where the method trusts a pair
+(``Prediction.weight``), which an untrained method does for the wrong reasons.
 """
 
 from dataclasses import dataclass, replace
@@ -53,7 +54,8 @@ def with_start(terms: LossTerms, clip: Clip, prediction: Prediction, progress: f
     with_depth = [pair for pair in clip.start if pair[0] in prediction.inv_depth]
     targets: dict[Pair, SE3] = {}
     if with_depth:
-        flow, motion = _taught_depth(_trusted(clip, prediction), prediction, with_depth)
+        trusted = _trusted(clip, prediction) if progress >= schedule.hold else clip
+        flow, motion = _taught_depth(trusted, prediction, with_depth)
         result["loss/start_flow"] = (schedule.flow * guidance, flow)
         batch = clip.images.shape[0]
         targets = {pair: motion[i * batch:(i + 1) * batch] for i, pair in enumerate(with_depth)}
