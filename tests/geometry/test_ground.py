@@ -5,10 +5,29 @@ import torch
 from torch import Tensor
 
 from egoflow.data.clips import ClipDataset
-from egoflow.geometry.ground import ground_plane
+from egoflow.geometry.camera import Camera
+from egoflow.geometry.ground import Ground
+from egoflow.geometry.ground import ground_plane as ground_of
+from egoflow.geometry.se3 import SE3
 from egoflow.worlds.base import load_world
 
 HEIGHT, WIDTH, FOCAL, EYE = 64, 192, 111.0, 1.65
+
+
+def camera(*, height: int = HEIGHT, width: int = WIDTH) -> Camera:
+    return Camera.create(FOCAL, FOCAL, (width - 1) / 2, (height - 1) / 2, height=height, width=width)
+
+
+def heading(horizon: float = 31.5, *, count: int = 1) -> SE3:
+    """Return a step ahead along a road whose horizon is that row."""
+    down = (horizon - (HEIGHT - 1) / 2) / FOCAL
+    return SE3(torch.eye(3).expand(count, 3, 3), -torch.tensor([[0.0, down, 1.0]]).expand(count, 3))
+
+
+def ground_plane(value: Tensor, motion: SE3 | None = None) -> Ground:
+    count, _, height, width = value.shape
+    motion = motion or heading(count=count)
+    return ground_of(value, camera(height=height, width=width).repeated(count), motion)
 
 
 def road(*, horizon: float = 31.5, roll: float = 0.0) -> Tensor:
@@ -22,7 +41,7 @@ def road(*, horizon: float = 31.5, roll: float = 0.0) -> Tensor:
 @pytest.mark.parametrize(("horizon", "roll"), [(31.5, 0.0), (24.0, 0.03), (38.0, -0.05)])
 def test_a_road_is_found_to_the_last_digits(horizon: float, roll: float) -> None:
     value = road(horizon=horizon, roll=roll)
-    ground = ground_plane(value)
+    ground = ground_plane(value, heading(horizon))
     assert bool(ground.found)
     on_road = value > 1 / 40
     assert float((ground.inv_depth - value)[on_road].abs().max() / value.max()) < 1e-3
@@ -75,6 +94,15 @@ def test_each_of_a_batch_has_its_own_ground() -> None:
     assert ground_plane(both).found.tolist() == [True, False]
 
 
+def test_only_what_is_driven_along_is_ground() -> None:
+    aside = SE3(torch.eye(3)[None], torch.tensor([[1.0, 0.0, 0.1]]))
+    still = SE3.identity(1)
+    climbing = heading(31.5 + 0.1 * HEIGHT)
+    turning = SE3(torch.eye(3)[None], torch.tensor([[0.2, 0.0, -1.0]]))
+    assert [bool(ground_plane(road(), way).found) for way in (aside, still, climbing, turning)] == [
+        False, False, False, True]
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (7, 5)])
 def test_tiny_pictures_give_numbers(size: tuple[int, int]) -> None:
     ground = ground_plane(torch.full((2, 1, *size), 0.5))
@@ -93,7 +121,7 @@ def test_a_drive_has_ground_and_a_car_that_seems_infinitely_far_is_beneath_it() 
     inv_depth = torch.where(truth.depth[:, 0] < 100, 1 / truth.depth[:, 0], torch.full_like(truth.depth[:, 0], 0.01))
     pierced = torch.where(static, inv_depth, torch.full_like(inv_depth, 0.01))
     for value, share in ((inv_depth, 0.0), (pierced, 0.6)):
-        ground = ground_plane(value)
+        ground = ground_of(value, clips[20].camera, heading())
         beneath = value < ground.least(tolerance=0.3)
         assert bool(ground.found)
         assert float((beneath & static).sum()) == 0

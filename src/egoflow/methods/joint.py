@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from egoflow.config import Amount, Augment, DataConfig, LoopConfig, OptimConfig, Run, Share
 from egoflow.geometry.flow import backward_warp
-from egoflow.geometry.ground import ground_plane
+from egoflow.geometry.ground import Ground, ground_plane
 from egoflow.geometry.pixels import resize_image, resize_map, resize_mask
 from egoflow.geometry.precision import full_precision
 from egoflow.geometry.se3 import SE3
@@ -37,9 +37,8 @@ from egoflow.networks.resnet_motion import ResNetMotionNet
 from egoflow.networks.tinynet import TinyDepthNet, TinyMotionNet
 from egoflow.types import Clip, LossTerms, Prediction
 
-BENEATH, LEAST_RISE = 0.3, 0.1
-"""What is so much farther than the ground (relative) is no static scene; what is farther by more than the second is
-drawn nearer."""
+BENEATH, RAISED = 0.3, 0.1
+"""Inverse depth that is less than the ground's by the first share is no static scene, and drawn up to the second."""
 APART_PX = 0.5
 """Least difference of both flows of what moves by itself."""
 EVIDENCE = 2e-3
@@ -146,7 +145,7 @@ class Joint(Method):
         finest = torch.cat([levels[0] for levels in prediction.inv_depth.values()])
         terms["loss/scale"] = (self.config.scale_weight, finest.log().mean().square())
         if self.config.ground_weight > 0:
-            terms["loss/ground"] = (self.config.ground_weight if warm else 0.0, _sunk(finest))
+            terms["loss/ground"] = (self.config.ground_weight if warm else 0.0, self._sunk(clip, prediction))
         return terms
 
     @torch.no_grad()
@@ -168,10 +167,24 @@ class Joint(Method):
         # By both cues and without specks: a soft weight takes a third of the pixels of a static clip for moving.
         moving = opened(use & (mixture.static_weight(delta) < 0.5) & ~consensus(rigid.flow_ab, flow, absolute=APART_PX))
         if self.config.ground_weight > 0:
-            inv_depth = 1 / rigid.depth_a
-            moving |= inv_depth < ground_plane(inv_depth).least(tolerance=BENEATH)
+            moving |= 1 / rigid.depth_a < self._ground(clip, prediction).least(tolerance=BENEATH)
         # SSIM and the edges of classical flow reach over the border of what moves.
         return eroded((~moving).to(delta.dtype))
+
+
+    def _ground(self, clip: Clip, prediction: Prediction) -> Ground:
+        """Return the ground in the first frames of the stacked pairs."""
+        inv_depth = torch.cat([prediction.inv_depth[a][0] for a, _ in self.pairs])
+        motion = SE3.cat([prediction.motion[pair] for pair in self.pairs])
+        return ground_plane(inv_depth, clip.camera.repeated(len(self.pairs)), motion)
+
+    def _sunk(self, clip: Clip, prediction: Prediction) -> Tensor:
+        """Return how far depth lies beneath the ground, as the mean of a logarithm over all pixels."""
+        ground = self._ground(clip, prediction)
+        inv_depth = torch.cat([prediction.inv_depth[a][0] for a, _ in self.pairs])
+        beneath = inv_depth.detach() < ground.least(tolerance=BENEATH)
+        ratio = torch.where(beneath, ground.least(tolerance=RAISED) / inv_depth, torch.ones_like(inv_depth))
+        return masked_mean(ratio.log())
 
 
 def _halved(values: list[Tensor]) -> Tensor:
@@ -221,14 +234,6 @@ def _roughness(clip: Clip, inv_depth: Tensor) -> Tensor:
     image = resize_image(clip.images.transpose(0, 1).flatten(0, 1), height=inv_depth.shape[-2],
                          width=inv_depth.shape[-1])
     return masked_mean(first_order_map(mean_normalised(inv_depth), image))
-
-
-def _sunk(inv_depth: Tensor) -> Tensor:
-    """Return how far inverse depth [B, 1, H, W] lies beneath the ground, as the mean of a logarithm over all pixels."""
-    least = ground_plane(inv_depth).least(tolerance=LEAST_RISE)
-    beneath = inv_depth.detach() < least
-    ratio = torch.where(beneath, least / inv_depth, torch.ones_like(inv_depth))
-    return masked_mean(ratio.log())
 
 
 def kitti() -> Run:
