@@ -105,7 +105,8 @@ def trained(name: str, out: Path) -> Trained:
     for i in range(0, len(dataset), 2):
         clip: Clip = dataset[i]
         with torch.no_grad():
-            answers.append((dataset.windows()[i][1], method.predict(replace(clip, start={}))))
+            # As ``egoflow predict``: a method whose motions are solved is given two-view geometry of the pair.
+            answers.append((dataset.windows()[i][1], method.predicted(clip)))
     return Trained(world, answers)
 
 

@@ -123,7 +123,9 @@ class Joint(Method):
 
     def losses(self, clip: Clip, prediction: Prediction, progress: float) -> LossTerms:
         """Return the terms of depth and motion, of flow, and of their agreement on what is static."""
-        levels = levels_of(clip, prediction, self.pairs)
+        # Some networks have more levels of flow than of depth: those count that both have.
+        levels = [level for level in levels_of(clip, prediction, self.pairs)
+                  if level.rigid is not None and level.flow_ab is not None]
         visible = _visible(levels[0])
         warm = progress >= self.config.warm_up
         static = (torch.cat([prediction.weight[pair][0] for pair in self.pairs]) if prediction.weight and warm
@@ -251,8 +253,8 @@ def cityscapes() -> Run:
 
 
 def tiny() -> Run:
-    """Minutes on a CPU: small networks on three frames of 64x192."""
+    """Minutes on a CPU: small networks on three frames of 64x192; many small steps learn more than few large ones."""
     return Run(method="joint", preset="tiny", start="two_view", motion="solved", config=Config(network="tiny"),
                data=DataConfig(height=64, width=192, augment=Augment(flip=True, colour=0.2, scale_crop=0.2)),
-               optim=OptimConfig(lr=2e-3, batch_size=4, schedule="one_cycle", clip_norm=1.0),
-               loop=LoopConfig(steps=800, log_every=10, save_every=200))
+               optim=OptimConfig(lr=2e-3, batch_size=2, schedule="one_cycle", clip_norm=1.0),
+               loop=LoopConfig(steps=1200, log_every=10, save_every=200))
