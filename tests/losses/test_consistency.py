@@ -21,6 +21,7 @@ from egoflow.losses.consistency import (
     motion_cycle,
     motion_triplet,
     triangulated_depth_map,
+    unit_scale,
     with_teacher,
 )
 from egoflow.losses.masks import cross_task_visible, in_view
@@ -267,3 +268,10 @@ def test_cycles_have_gradients_and_none_at_rest() -> None:
     sum(motion_cycle(SE3.exp(rest), SE3.exp(rest))).sum().backward()  # type: ignore[union-attr]
     assert rest.grad is not None
     assert not rest.grad.any()
+
+
+def test_the_anchor_of_scale_knows_the_batch_and_no_single_image() -> None:
+    near, far = torch.full((1, 1, 2, 3), 4.0), torch.full((1, 1, 2, 3), 0.25)
+    assert float(unit_scale(torch.cat((near, far)))) == pytest.approx(0, abs=1e-12)
+    assert float(unit_scale(torch.cat((near, near)))) == pytest.approx(math.log(4) ** 2)
+

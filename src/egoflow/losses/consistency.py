@@ -118,6 +118,15 @@ def motion_triplet(c_from_b: SE3, b_from_a: SE3, c_from_a: SE3) -> tuple[Tensor,
     return motion_cycle(c_from_b @ b_from_a, c_from_a.inverse())
 
 
+def unit_scale(inv_depth: Tensor) -> Tensor:
+    """Return the squared logarithm of the geometric mean of all inverse depths of a batch [B, 1, H, W].
+
+    An anchor for the common scale, which no other term knows: it would wander until it meets a bound of the network.
+    Of the batch, not of each image, so that no image is told its scale. (ours)
+    """
+    return inv_depth.log().mean().square()
+
+
 def _compared(depth: Tensor, depth_b: Tensor, xy_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return a depth on the grid of a, that of b at ``xy_b``, and bool where both are positive and in view."""
     there, inside = sample(depth_b, xy_b)

@@ -64,6 +64,14 @@ def ssim_map(x: Tensor, y: Tensor, *, window: int = 3, moments: SsimMoments | No
     return (0.5 - 0.5 * numerator / denominator).clamp(0, 1).mean(1, keepdim=True)
 
 
+def ssim_l1_map(x: Tensor, y: Tensor, *, moments: SsimMoments | None = None) -> Tensor:
+    """Return .85 (1 - SSIM) / 2 + .15 L1, the field's common photometric error; ``moments`` as in ``ssim_map``.
+
+    (Godard 2017)
+    """
+    return 0.85 * ssim_map(x, y, moments=moments) + 0.15 * l1_map(x, y)
+
+
 def census_transform(image: Tensor, *, window: int = 7) -> Tensor:
     """Return the soft ternary census [B, window^2 - 1, H, W]: each neighbour's grey difference d / sqrt(0.81 + d^2).
 

@@ -20,7 +20,7 @@ from egoflow.losses.photometric import (
     charbonnier_map,
     ddflow_robust,
     l1_map,
-    ssim_map,
+    ssim_l1_map,
 )
 from egoflow.losses.smoothness import first_order_map, second_order_diagonals, second_order_edge_aware
 
@@ -56,7 +56,7 @@ def image_error(rebuilt: Tensor, target: Tensor, stage: Stage) -> Tensor:
         case "charbonnier":
             return charbonnier_map(rebuilt, target, alpha=0.45)
         case "ssim":
-            return 0.85 * ssim_map(rebuilt, target) + 0.15 * l1_map(rebuilt, target)
+            return ssim_l1_map(rebuilt, target)
         case "census":
             return census_map(rebuilt, target, window=stage.window)
         case "census_ddflow":

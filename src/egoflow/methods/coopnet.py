@@ -18,27 +18,24 @@ from typing import Annotated, Literal
 import pydantic
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from egoflow.config import Amount, Augment, DataConfig, LoopConfig, OptimConfig, Run, Share
 from egoflow.geometry.flow import backward_warp
 from egoflow.geometry.precision import full_precision
 from egoflow.geometry.se3 import SE3
-from egoflow.losses.consistency import cross_task_map, with_teacher
+from egoflow.losses.consistency import cross_task_map, unit_scale, with_teacher
 from egoflow.losses.hybrid import flow_branch, hybrid_error, pair_branch
 from egoflow.losses.masks import eroded, in_view
 from egoflow.losses.mixture import Mixture, evidence, fitted, seen_by_both
-from egoflow.losses.photometric import l1_map, least_map, ssim_map, ssim_moments
+from egoflow.losses.photometric import least_map, ssim_l1_map, ssim_moments
 from egoflow.losses.rebalancing import Progress
 from egoflow.losses.reduce import fill_unused, masked_mean
 from egoflow.losses.smoothness import first_order_map, mean_normalised, second_order_diagonals
 from egoflow.losses.unlabelled_flow import return_error
 from egoflow.methods.base import Method, Phase
+from egoflow.methods.trio import networks
 from egoflow.methods.views import Level, both_ways, levels_of, stacked_frames, unstacked
-from egoflow.networks.pwcnet import pwc_lite, pwc_tiny
-from egoflow.networks.resnet_depth import ResNetDepthNet
-from egoflow.networks.resnet_motion import ResNetMotionNet
-from egoflow.networks.tinynet import TinyDepthNet, TinyMotionNet
 from egoflow.types import Clip, LossTerms, Prediction
 
 EVIDENCE = 2e-3
@@ -103,13 +100,7 @@ class CoopNet(Method):
         self.config = config
         self.clip_length, self.target = config.frames, config.frames // 2
         self.pairs = both_ways(self.target, [i for i in range(config.frames) if i != self.target])
-        if config.network == "paper":
-            self.depth_net: nn.Module = ResNetDepthNet()
-            self.motion_net: nn.Module = ResNetMotionNet()
-            self.flow_net: nn.Module = pwc_lite(normalise=True)
-        else:
-            self.depth_net, self.motion_net = TinyDepthNet(), TinyMotionNet()
-            self.flow_net = pwc_tiny(normalise=True)
+        self.depth_net, self.motion_net, self.flow_net = networks(config.network)
         # What training has learnt of the errors is saved with the weights: a resumed run knows it to the bit.
         self.register_buffer("mixture", Mixture.unknown().to_tensor())
         progress = Progress.unknown(2)
@@ -174,7 +165,7 @@ class CoopNet(Method):
             "loss/movers": (0.0, masked_mean(1 - q, finest.use))}
         if self.training and self.config.scale_weight > 0:
             inv_depth = torch.cat([level[0] for level in prediction.inv_depth.values()])
-            found["loss/scale"] = (self.config.scale_weight, inv_depth.log().mean().square())
+            found["loss/scale"] = (self.config.scale_weight, unit_scale(inv_depth))
         return found
 
     def _level_terms(self, branches: _Branches, static: Tensor, mixture: Mixture, *,
@@ -245,7 +236,7 @@ def _branches(level: Level) -> _Branches | None:
 
     def error(flow_ab: Tensor) -> Tensor:
         rebuilt = fill_unused(backward_warp(level.image_b, flow_ab)[0], level.image_a, use)
-        return 0.85 * ssim_map(rebuilt, level.image_a, moments=moments) + 0.15 * l1_map(rebuilt, level.image_a)
+        return ssim_l1_map(rebuilt, level.image_a, moments=moments)
 
     return _Branches(image=level.image_a, depth=rigid.depth_a, rigid_flow=rigid.flow_ab, flow=flow, flow_back=back,
                      error_rigid=error(rigid.flow_ab), error_flow=error(flow), use=use)

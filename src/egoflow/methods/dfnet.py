@@ -25,17 +25,16 @@ from egoflow.geometry.precision import full_precision
 from egoflow.geometry.se3 import SE3
 from egoflow.losses.consistency import DepthComparison, cross_task_map, depth_consistency_map
 from egoflow.losses.masks import cross_task_visible, forward_backward_visible
-from egoflow.losses.photometric import census_map, l1_map, ssim_map
+from egoflow.losses.photometric import census_map, ssim_l1_map
 from egoflow.losses.reduce import fill_unused, masked_mean, multi_scale
 from egoflow.losses.smoothness import first_order_map, mean_normalised, second_order_diagonals
 from egoflow.losses.unlabelled_flow import return_error
 from egoflow.methods.base import Method, Phase
+from egoflow.methods.trio import networks
 from egoflow.methods.views import Level, Rigid, both_ways, levels_of, stacked_frames, unstacked
 from egoflow.networks.dfnet_depth import DFNetDepth
 from egoflow.networks.flownet2 import FlowNet, own_levels
 from egoflow.networks.posenet import PoseExpNet
-from egoflow.networks.pwcnet import pwc_tiny
-from egoflow.networks.tinynet import TinyDepthNet, TinyMotionNet
 from egoflow.types import Clip, LossTerms, Pair, Prediction
 
 LEVEL_WEIGHTS = (12.7, 4.35, 3.9, 3.4, 1.1)
@@ -86,8 +85,7 @@ class DFNet(Method):
             self.motion_net: nn.Module = PoseExpNet(sources=config.frames - 1, both_ways=True)
             self.flow_net: nn.Module = FlowNet("c")
         else:
-            self.depth_net, self.motion_net = TinyDepthNet(), TinyMotionNet()
-            self.flow_net = pwc_tiny(normalise=True)
+            self.depth_net, self.motion_net, self.flow_net = networks("tiny")
         self.shrink = 2 if config.network == "paper" else 1
         """Depth and motion see images so many times smaller, and all flows are compared from there down."""
 
@@ -190,8 +188,7 @@ class DFNet(Method):
         rebuilt = fill_unused(backward_warp(level.image_b, flow_ab)[0], level.image_a, use)
         if self.config.error == "census":
             return masked_mean(census_map(rebuilt, level.image_a, window=window), use)
-        error = 0.85 * ssim_map(rebuilt, level.image_a) + 0.15 * l1_map(rebuilt, level.image_a)
-        return masked_mean(error, use)
+        return masked_mean(ssim_l1_map(rebuilt, level.image_a), use)
 
     def _depth_roughness(self, clip: Clip, inv_depths: tuple[Tensor, ...]) -> Tensor:
         """Return how rough the inverse depths [B, 1, h, w] of all frames are at one level."""

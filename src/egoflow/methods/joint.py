@@ -4,7 +4,7 @@ Of the systems it is made of: both ways between the frames of a clip and one vis
 back (DF-Net); a mixture over the difference of the two photometric errors that says what is static (CoopNet); depth and
 motion learn from static pixels alone, and must agree with optical flow there; depths of two frames must be one surface,
 so that a whole trajectory has one scale (Lu & Lu, Bian 2019). A motion is the exact inverse of the way back. The
-classical two-view start teaches depth, motion and flow first; it never teaches depth on what moves.
+classical two-view start teaches depth, motion and flow first, and once it fades no depth on what moves.
 
 One photometric error everywhere (.85 SSIM + .15 L1): the difference of two errors means nothing otherwise. Never a
 minimum over views or branches, and no auto-mask.
@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 import pydantic
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from egoflow.config import Amount, Augment, DataConfig, LoopConfig, OptimConfig, Run, Share
 from egoflow.geometry.flow import backward_warp
@@ -23,18 +23,15 @@ from egoflow.geometry.ground import Ground, ground_plane
 from egoflow.geometry.pixels import resize_image, resize_map, resize_mask
 from egoflow.geometry.precision import full_precision
 from egoflow.geometry.se3 import SE3
-from egoflow.losses.consistency import cross_task_map, depth_difference_map
+from egoflow.losses.consistency import cross_task_map, depth_difference_map, unit_scale
 from egoflow.losses.masks import consensus, eroded, forward_backward_visible, in_view, opened
 from egoflow.losses.mixture import Mixture, evidence, fitted
-from egoflow.losses.photometric import l1_map, ssim_map, ssim_moments
+from egoflow.losses.photometric import ssim_l1_map
 from egoflow.losses.reduce import fill_unused, masked_mean, multi_scale, weighted_mean
 from egoflow.losses.smoothness import first_order_map, mean_normalised
 from egoflow.methods.base import Method
+from egoflow.methods.trio import networks
 from egoflow.methods.views import Level, Rigid, both_ways, levels_of, stacked_frames, unstacked
-from egoflow.networks.pwcnet import pwc_lite, pwc_tiny
-from egoflow.networks.resnet_depth import ResNetDepthNet
-from egoflow.networks.resnet_motion import ResNetMotionNet
-from egoflow.networks.tinynet import TinyDepthNet, TinyMotionNet
 from egoflow.types import Clip, LossTerms, Prediction
 
 BENEATH, RAISED = 0.3, 0.1
@@ -82,13 +79,7 @@ class Joint(Method):
         self.config = config
         self.clip_length, self.target = config.frames, config.frames // 2
         self.pairs = both_ways(self.target, [i for i in range(config.frames) if i != self.target])
-        if config.network == "paper":
-            self.depth_net: nn.Module = ResNetDepthNet()
-            self.motion_net: nn.Module = ResNetMotionNet()
-            self.flow_net: nn.Module = pwc_lite(normalise=True)
-        else:
-            self.depth_net, self.motion_net = TinyDepthNet(), TinyMotionNet()
-            self.flow_net = pwc_tiny(normalise=True)
+        self.depth_net, self.motion_net, self.flow_net = networks(config.network)
         self.register_buffer("mixture", Mixture.unknown().to_tensor())
 
     def depth(self, images: Tensor) -> list[Tensor]:
@@ -144,17 +135,18 @@ class Joint(Method):
             "loss/depth_consistency": (climb * self.config.depth_weight, value["depth_consistency"]),
             "loss/cross_task": (climb * self.config.cross_weight, value["cross_task"]),
             "loss/movers": (0.0, (1 - static).mean())})
-        finest = torch.cat([levels[0] for levels in prediction.inv_depth.values()])
-        terms["loss/scale"] = (self.config.scale_weight, finest.log().mean().square())
-        if self.config.ground_weight > 0:
-            terms["loss/ground"] = (self.config.ground_weight if warm else 0.0, self._sunk(clip, prediction))
+        if self.training and self.config.scale_weight > 0:
+            finest = torch.cat([levels[0] for levels in prediction.inv_depth.values()])
+            terms["loss/scale"] = (self.config.scale_weight, unit_scale(finest))
+        if self.config.ground_weight > 0 and warm:
+            terms["loss/ground"] = (self.config.ground_weight, self._sunk(clip, prediction))
         return terms
 
     @torch.no_grad()
     def _static(self, clip: Clip, prediction: Prediction) -> Tensor:
         """Return 1 where a pixel of the stacked pairs is taken to be static, else 0, [P B, 1, H, W].
 
-        In training the distribution behind it follows every step, as the statistics of a batch normalisation do.
+        The distribution behind it follows every call, as the statistics of a batch normalisation do in training.
         """
         finest = replace(prediction, inv_depth={i: levels[:1] for i, levels in prediction.inv_depth.items()},
                          flow={pair: flows[:2] for pair, flows in prediction.flow.items()})
@@ -172,7 +164,6 @@ class Joint(Method):
             moving |= 1 / rigid.depth_a < self._ground(clip, prediction).least(tolerance=BENEATH)
         # SSIM and the edges of classical flow reach over the border of what moves.
         return eroded((~moving).to(delta.dtype))
-
 
     def _ground(self, clip: Clip, prediction: Prediction) -> Ground:
         """Return the ground in the first frames of the stacked pairs."""
@@ -227,8 +218,7 @@ def _level_terms(level: Level, visible: Tensor, static: Tensor) -> dict[str, Ten
 def _error(level: Level, flow_ab: Tensor, use: Tensor) -> Tensor:
     """Return the photometric error map [P B, 1, H, W] of a flow of a level."""
     rebuilt = fill_unused(backward_warp(level.image_b, flow_ab)[0], level.image_a, use)
-    return 0.85 * ssim_map(rebuilt, level.image_a, moments=ssim_moments(level.image_a)) + 0.15 * l1_map(
-        rebuilt, level.image_a)
+    return ssim_l1_map(rebuilt, level.image_a)
 
 
 def _roughness(clip: Clip, inv_depth: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from egoflow.geometry.flow import backward_warp, pixels_from_flow, reproject, ri
 from egoflow.geometry.pixels import resize_map, sample
 from egoflow.losses.masks import forward_backward_visible
 from egoflow.losses.mixture import evidence, fitted, moving_mask, moving_probability, seen_by_both
-from egoflow.losses.photometric import gradient_size, l1_map, ssim_map
+from egoflow.losses.photometric import gradient_size, ssim_l1_map
 from egoflow.losses.reduce import fill_unused
 from egoflow.losses.smoothness import second_order_edge_aware
 from egoflow.types import Clip, Pair, Prediction
@@ -69,7 +69,7 @@ def explained(clip: Clip, prediction: Prediction, pair: Pair) -> Explained:
 
     def error(flow: Tensor) -> Tensor:
         rebuilt = fill_unused(backward_warp(image_b, flow)[0], image_a, use)
-        return 0.85 * ssim_map(rebuilt, image_a) + 0.15 * l1_map(rebuilt, image_a)
+        return ssim_l1_map(rebuilt, image_a)
 
     error_rigid, error_flow = error(rigid_flow_ab), error(flow_ab)
     evident = evidence(error_rigid, error_flow, use, least=LEAST_ERROR)
