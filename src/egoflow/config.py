@@ -103,7 +103,7 @@ class OptimConfig:
     batch_size: Count = 4
     """Clips a step, over all processes."""
     clip_norm: Positive | None = 10.0
-    """Largest gradient norm; None switches clipping off."""
+    """Largest norm of the gradient of each network; None switches clipping off."""
     schedule: Literal["constant", "one_cycle", "one_cycle_linear", "halving"] = "constant"
     halve_at: tuple[Share, ...] = ()
     """Shares of each phase after which ``halving`` halves the rate."""

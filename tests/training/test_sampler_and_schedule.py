@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egoflow.config import OptimConfig
-from egoflow.training.optim import learning_rate, make_optimizer
+from egoflow.training.optim import clip_gradients, learning_rate, make_optimizer
 from egoflow.training.sampler import StepSampler
 
 
@@ -76,3 +76,16 @@ def test_halving_counts_within_a_phase_and_rises_from_a_hundredth() -> None:
     rates = [learning_rate(config, within) for within in (0.0, 0.05, 0.1, 0.49, 0.5, 0.74, 0.75, 1.0)]
     assert rates == pytest.approx([0.01, 0.505, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25])
     assert learning_rate(config, 0.9, 0.2) == 1.0
+
+
+def test_gradients_are_clipped_network_by_network() -> None:
+    """One network's large gradient leaves that of another as it is; the norm said is of all, before clipping."""
+    method = torch.nn.ModuleDict({name: torch.nn.Linear(1, 1, bias=False) for name in ("depth", "motion", "frozen")})
+    gradients = {"depth": 0.5, "motion": 30.0}
+    for name, value in gradients.items():
+        method[name].weight.grad = torch.full_like(method[name].weight, value)
+    assert float(clip_gradients(method, None)) == pytest.approx(math.hypot(0.5, 30))
+    assert float(method["motion"].weight.grad) == 30.0
+    assert float(clip_gradients(method, 1.0)) == pytest.approx(math.hypot(0.5, 30))
+    assert float(method["depth"].weight.grad) == 0.5
+    assert float(method["motion"].weight.grad) == pytest.approx(1.0, abs=1e-5)

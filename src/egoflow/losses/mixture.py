@@ -5,8 +5,10 @@ one grid and under one mask (``seen_by_both``). Over the static scene it is a La
 its right. Early in training all of Delta is large because depth is untrained: a model of the distribution follows that,
 a fixed threshold would starve the depth network.
 
-The paper's formulas are not published in readable form and no code exists: the one-sided mixture, its fit and the mask
-at inference are ours. Nothing here has a gradient, or a network would learn to play with the classifier.
+The disagreement of the two flows follows such a distribution too, and says more of what moves (``moving_probability``).
+
+The paper's formulas are not published in readable form and no code exists: the one-sided mixture, its fit and what is
+said to move are ours. Nothing here has a gradient, or a network would learn to play with the classifier.
 """
 
 from dataclasses import dataclass
@@ -15,10 +17,12 @@ import torch
 from torch import Tensor
 
 from egoflow.geometry.precision import full_precision
-from egoflow.losses.masks import consensus, forward_backward_visible, in_view, opened
+from egoflow.losses.masks import forward_backward_visible, in_view
 
 LEAST_PIXELS = 100
 """With fewer pixels of evidence nothing is fitted."""
+ALIKE = 0.05
+"""Flows that disagree by no more are one, however well the scene's agree."""
 MOST_PIXELS = 32_768
 """A fit looks at so many pixels, evenly spread: c and b are known to a hundredth from them."""
 
@@ -125,31 +129,31 @@ def fitted(delta: Tensor, use: Tensor, *, iterations: int = 30) -> Mixture:
 
 
 @torch.no_grad()
-def moving_mask(flow_ab: Tensor, rigid_flow_ab: Tensor, delta: Tensor, mixture: Mixture, use: Tensor, *,
-                scales: float = 3.0) -> Tensor:
-    """Return bool [B, 1, H, W] where something moves by itself, by both cues, without specks.
+def disagreement(flow_ab: Tensor, rigid_flow_ab: Tensor) -> Tensor:
+    """Return how unlike optical flow and the camera's are, |f - r| / (|f| + |r| + 1 px), from 0 to 1 [B, 1, H, W].
 
-    The flows differ by more than max(1 px, .05 |f_rigid|), and the camera's explains the images worse than the scene's
-    distribution allows. The first alone fires on errors of depth, the second misses movers without texture. A mover on
-    its own epipolar lines, such as a car ahead, differs in length alone: a free depth can explain it away.
+    Relative, because a wrong depth errs by a share of the camera's flow; the pixel keeps small flows from being
+    unlike by their noise.
     """
-    # Not the inverse of the static mask: Delta that is not a number lies on neither side.
-    worse = delta > mixture.centre + scales * mixture.scale
-    return opened(use & worse & ~consensus(rigid_flow_ab, flow_ab))
+    apart, size, other = (value.square().sum(1, keepdim=True).sqrt() for value in (
+        full_precision(flow_ab - rigid_flow_ab), full_precision(flow_ab), full_precision(rigid_flow_ab)))
+    return apart / (size + other + 1)
 
 
 @torch.no_grad()
-def moving_probability(flow_ab: Tensor, rigid_flow_ab: Tensor, delta: Tensor, mixture: Mixture, use: Tensor, *,
-                       absolute: float = 1.0, relative: float = 0.05) -> Tensor:
-    """Return the probability [B, 1, H, W] that something moves by itself: (1 - q) d^2 / (d^2 + tau^2), 0 without use.
+def moving_probability(difference: Tensor, delta: Tensor, use: Tensor, *, differences: Mixture,
+                       deltas: Mixture) -> Tensor:
+    """Return the probability [B, 1, H, W] that something moves by itself, 0 without use.
 
-    d is the difference of the flows and tau = max(``absolute`` px, ``relative`` |f_rigid|), where the second cue says
-    one half.
+    By both cues: how likely the flows' ``disagreement`` is none of the scene's, where the camera's flow explains the
+    images worse than the scene's centre and scale of Delta. The first alone fires on errors of depth, the second
+    misses movers without texture. A mover on its own epipolar lines, such as a car ahead, differs in length alone: a
+    free depth can explain it away.
     """
-    square = (flow_ab - rigid_flow_ab).square().sum(1, keepdim=True)
-    limit = (relative**2 * rigid_flow_ab.square().sum(1, keepdim=True)).clamp_min(absolute**2)
-    moving = (1 - mixture.static_weight(delta)) * square / (square + limit)
-    return torch.where(use, moving, torch.zeros_like(moving))
+    moving = 1 - differences.static_weight(difference)
+    # Written so that a number that is none lies on the static side.
+    told = use & (delta > deltas.centre + deltas.scale) & (difference > ALIKE)
+    return torch.where(told, moving, torch.zeros_like(moving))
 
 
 def _mean(value: Tensor, weight: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
 """Depth, motion, flow and what moves by itself, learnt together: the recipe that egoflow recommends (ours).
 
 Of the systems it is made of: both ways between the frames of a clip and one visibility mask, that of optical flow led
-back (DF-Net); a mixture over the difference of the two photometric errors that says what is static (CoopNet); depth and
-motion learn from static pixels alone, and must agree with optical flow there; depths of two frames must be one surface,
-so that a whole trajectory has one scale (Lu & Lu, Bian 2019). A motion is the exact inverse of the way back. The
-classical two-view start teaches depth, motion and flow first, and once it fades no depth on what moves.
+back (DF-Net); what moves by itself told from the two flows and the two photometric errors (CoopNet; moving.py); depth
+and motion learn from static pixels alone, and must agree with optical flow there; depths of two frames must be one
+surface, so that a whole trajectory has one scale (Lu & Lu, Bian 2019). A motion is the exact inverse of the way back.
+The classical two-view start teaches depth, motion and flow first, and once it fades no depth on what moves.
 
 One photometric error everywhere (.85 SSIM + .15 L1): the difference of two errors means nothing otherwise. Never a
 minimum over views or branches, and no auto-mask.
@@ -24,22 +24,18 @@ from egoflow.geometry.pixels import resize_image, resize_map, resize_mask
 from egoflow.geometry.precision import full_precision
 from egoflow.geometry.se3 import SE3
 from egoflow.losses.consistency import cross_task_map, depth_difference_map, unit_scale
-from egoflow.losses.masks import consensus, eroded, forward_backward_visible, in_view, opened
-from egoflow.losses.mixture import Mixture, evidence, fitted
+from egoflow.losses.masks import eroded, forward_backward_visible, in_view, opened
 from egoflow.losses.photometric import ssim_l1_map
 from egoflow.losses.reduce import fill_unused, masked_mean, multi_scale, weighted_mean
 from egoflow.losses.smoothness import first_order_map, mean_normalised
 from egoflow.methods.base import Method
+from egoflow.methods.moving import explained, probabilities
 from egoflow.methods.trio import networks
 from egoflow.methods.views import Level, Rigid, both_ways, levels_of, stacked_frames, unstacked
-from egoflow.types import Clip, LossTerms, Prediction
+from egoflow.types import Clip, LossTerms, Pair, Prediction
 
 BENEATH, RAISED = 0.3, 0.1
 """Inverse depth that is less than the ground's by the first share is no static scene, and drawn up to the second."""
-APART_PX = 0.5
-"""Least difference of both flows of what moves by itself."""
-EVIDENCE = 2e-3
-"""Least error of one branch at a pixel whose Delta says something."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,22 +61,18 @@ class Config:
     """Share of training in which the agreement of depths and of flows climbs from 0."""
     warm_up: Share = 0.4
     """Share of training before anything is called moving or beneath the ground: wrong depth looks like both."""
-    keep: Share = 0.95
-    """Of the mixture from step to step; the errors that it describes fall quickly."""
 
 
 class Joint(Method):
     """Depth, motion and flow that must agree on what is static; each network works alone afterwards."""
 
-    mixture: Tensor
-
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config = config
         self.clip_length, self.target = config.frames, config.frames // 2
-        self.pairs = both_ways(self.target, [i for i in range(config.frames) if i != self.target])
+        self.sources = [i for i in range(config.frames) if i != self.target]
+        self.pairs = both_ways(self.target, self.sources)
         self.depth_net, self.motion_net, self.flow_net = networks(config.network)
-        self.register_buffer("mixture", Mixture.unknown().to_tensor())
 
     def depth(self, images: Tensor) -> list[Tensor]:
         """Return inverse depths of images [B, 3, H, W], four levels from fine to coarse."""
@@ -95,38 +87,48 @@ class Joint(Method):
         return self.flow_net(image_a, image_b)
 
     def predict(self, clip: Clip) -> Prediction:
-        """Predict depth of all frames, motion and flow of the target and its sources, both ways.
+        """Predict depth, motion and flow of the target and its sources, both ways; a motion back is the exact inverse.
 
-        A motion back is the exact inverse. In training also which pixels are taken to be static, which the two-view
-        start reads too.
+        In training of the target and one source drawn at random, which costs half and learns as much from a step of
+        twice the clips. There it also says which pixels are taken to be static, which the two-view start reads too.
         """
-        images, batch = clip.images, clip.images.shape[0]
-        there = self.pairs[:len(self.pairs) // 2]
+        images, batch, pairs = clip.images, clip.images.shape[0], self._drawn() if self.training else self.pairs
+        frames, there = sorted({i for pair in pairs for i in pair}), pairs[:len(pairs) // 2]
         ways = self.motion(*stacked_frames(images, there))
         motion = {pair: ways[i * batch:(i + 1) * batch] for i, pair in enumerate(there)}
         found = Prediction(
-            inv_depth=unstacked(self.depth(images.transpose(0, 1).flatten(0, 1)), range(images.shape[1])),
+            inv_depth=unstacked(self.depth(images[:, frames].transpose(0, 1).flatten(0, 1)), frames),
             motion=motion | {(b, a): way.inverse() for (a, b), way in motion.items()},
-            flow=unstacked(self.flow(*stacked_frames(images, self.pairs)), self.pairs))
+            flow=unstacked(self.flow(*stacked_frames(images, pairs)), pairs))
         if not (self.training and self.config.movers):
             return found
-        return replace(found, weight=unstacked([self._static(clip, found)], self.pairs))
+        return replace(found, weight=unstacked([self._static(clip, found)], pairs))
+
+    def _drawn(self) -> tuple[Pair, ...]:
+        """Return the target with one source drawn at random, and the reverse."""
+        return both_ways(self.target, [self.sources[int(torch.randint(len(self.sources), ()))]])
+
+    def _asked(self, prediction: Prediction) -> tuple[Pair, ...]:
+        """Return the pairs that a prediction holds, in the order of all pairs: each half is the other one reversed."""
+        return tuple(pair for pair in self.pairs if pair in prediction.flow)
 
     def losses(self, clip: Clip, prediction: Prediction, progress: float) -> LossTerms:
         """Return the terms of depth and motion, of flow, and of their agreement on what is static."""
+        pairs = self._asked(prediction)
         # Some networks have more levels of flow than of depth: those count that both have.
-        levels = [level for level in levels_of(clip, prediction, self.pairs)
+        levels = [level for level in levels_of(clip, prediction, pairs)
                   if level.rigid is not None and level.flow_ab is not None]
         visible = _visible(levels[0])
         warm = progress >= self.config.warm_up
-        static = (torch.cat([prediction.weight[pair][0] for pair in self.pairs]) if prediction.weight and warm
+        static = (torch.cat([prediction.weight[pair][0] for pair in pairs]) if prediction.weight and warm
                   else torch.ones_like(visible, dtype=levels[0].image_a.dtype))
         found = [_level_terms(level, visible, static) for level in levels]
         value = {name: torch.stack([terms[name] for terms in found]).sum() for name in found[0]}
         value["smoothness_flow"] = _halved([terms["smoothness_flow"] for terms in found])
         climb = min(progress / self.config.ramp, 1.0) if self.config.ramp > 0 else 1.0
+        images = torch.cat([clip.images[:, i] for i in prediction.inv_depth])
         inv_depths = zip(*prediction.inv_depth.values(), strict=True)
-        rough = _halved([_roughness(clip, torch.cat(level)) for level in inv_depths])
+        rough = _halved([_roughness(images, torch.cat(level)) for level in inv_depths])
         terms = LossTerms({
             "loss/photometric_depth": (1.0, value["photometric_depth"]),
             "loss/photometric_flow": (1.0, value["photometric_flow"]),
@@ -144,37 +146,26 @@ class Joint(Method):
 
     @torch.no_grad()
     def _static(self, clip: Clip, prediction: Prediction) -> Tensor:
-        """Return 1 where a pixel of the stacked pairs is taken to be static, else 0, [P B, 1, H, W].
-
-        The distribution behind it follows every call, as the statistics of a batch normalisation do in training.
-        """
-        finest = replace(prediction, inv_depth={i: levels[:1] for i, levels in prediction.inv_depth.items()},
-                         flow={pair: flows[:2] for pair, flows in prediction.flow.items()})
-        level = levels_of(clip, finest, self.pairs)[0]
-        rigid, flow = _branches(level)
-        use = _visible(level) & rigid.in_front & in_view(rigid.flow_ab)
-        error_rigid, error_flow = _error(level, rigid.flow_ab, use), _error(level, flow, use)
-        delta = error_rigid - error_flow
-        latest = fitted(delta, evidence(error_rigid, error_flow, use, least=EVIDENCE))
-        mixture = Mixture.from_tensor(self.mixture).smoothed(latest, keep=self.config.keep)
-        self.mixture.copy_(mixture.to_tensor())
-        # By both cues and without specks: a soft weight takes a third of the pixels of a static clip for moving.
-        moving = opened(use & (mixture.static_weight(delta) < 0.5) & ~consensus(rigid.flow_ab, flow, absolute=APART_PX))
+        """Return 1 where a pixel of the stacked pairs is taken to be static, else 0, [P B, 1, H, W]."""
+        views = [explained(clip, prediction, pair) for pair in self._asked(prediction)]
+        moving = opened(torch.cat(probabilities(views)) >= 0.5)
         if self.config.ground_weight > 0:
-            moving |= 1 / rigid.depth_a < self._ground(clip, prediction).least(tolerance=BENEATH)
+            inv_depth = torch.cat([prediction.inv_depth[a][0] for a, _ in self._asked(prediction)])
+            moving |= inv_depth < self._ground(clip, prediction).least(tolerance=BENEATH)
         # SSIM and the edges of classical flow reach over the border of what moves.
-        return eroded((~moving).to(delta.dtype))
+        return eroded((~moving).to(clip.images.dtype))
 
     def _ground(self, clip: Clip, prediction: Prediction) -> Ground:
         """Return the ground in the first frames of the stacked pairs."""
-        inv_depth = torch.cat([prediction.inv_depth[a][0] for a, _ in self.pairs])
-        motion = SE3.cat([prediction.motion[pair] for pair in self.pairs])
-        return ground_plane(inv_depth, clip.camera.repeated(len(self.pairs)), motion)
+        pairs = self._asked(prediction)
+        inv_depth = torch.cat([prediction.inv_depth[a][0] for a, _ in pairs])
+        motion = SE3.cat([prediction.motion[pair] for pair in pairs])
+        return ground_plane(inv_depth, clip.camera.repeated(len(pairs)), motion)
 
     def _sunk(self, clip: Clip, prediction: Prediction) -> Tensor:
         """Return how far depth lies beneath the ground, as the mean of a logarithm over all pixels."""
         ground = self._ground(clip, prediction)
-        inv_depth = torch.cat([prediction.inv_depth[a][0] for a, _ in self.pairs])
+        inv_depth = torch.cat([prediction.inv_depth[a][0] for a, _ in self._asked(prediction)])
         beneath = inv_depth.detach() < ground.least(tolerance=BENEATH)
         ratio = torch.where(beneath, ground.least(tolerance=RAISED) / inv_depth, torch.ones_like(inv_depth))
         return masked_mean(ratio.log())
@@ -221,10 +212,9 @@ def _error(level: Level, flow_ab: Tensor, use: Tensor) -> Tensor:
     return ssim_l1_map(rebuilt, level.image_a)
 
 
-def _roughness(clip: Clip, inv_depth: Tensor) -> Tensor:
-    """Return how rough the inverse depths [N B, 1, h, w] of all frames are at one level."""
-    image = resize_image(clip.images.transpose(0, 1).flatten(0, 1), height=inv_depth.shape[-2],
-                         width=inv_depth.shape[-1])
+def _roughness(images: Tensor, inv_depth: Tensor) -> Tensor:
+    """Return how rough the inverse depths [N B, 1, h, w] of images [N B, 3, H, W] are at one level."""
+    image = resize_image(images, height=inv_depth.shape[-2], width=inv_depth.shape[-1])
     return masked_mean(first_order_map(mean_normalised(inv_depth), image))
 
 
@@ -246,5 +236,5 @@ def tiny() -> Run:
     """Minutes on a CPU: small networks on three frames of 64x192; many small steps learn more than few large ones."""
     return Run(method="joint", preset="tiny", start="two_view", motion="solved", config=Config(network="tiny"),
                data=DataConfig(height=64, width=192, augment=Augment(flip=True, colour=0.2, scale_crop=0.2)),
-               optim=OptimConfig(lr=2e-3, batch_size=2, schedule="one_cycle", clip_norm=1.0),
+               optim=OptimConfig(lr=2e-3, batch_size=4, schedule="one_cycle", clip_norm=1.0),
                loop=LoopConfig(steps=1200, log_every=10, save_every=200))

@@ -1,13 +1,12 @@
-"""What moves by itself, told from a prediction of depth, camera motion and optical flow (CoopNet, at inference).
+"""What moves by itself, told from a prediction of depth, camera motion and optical flow (CoopNet's idea, our rule).
 
-A pixel moves where optical flow explains the images much better than depth and camera motion do (Delta of the two
-errors, judged by the frame's own mixture) and where both flows differ. What a frame shows is compared with each of its
-neighbours, and the mean of those that see a pixel counts: one neighbour sees what the border or something nearer hides
-from the other.
+A pixel moves where optical flow disagrees with the camera's more than the frame's own distribution of disagreements
+allows, and explains the images better (Delta of the two errors). What a frame shows is compared with each of its
+neighbours, and the one that says most counts: one neighbour sees what the border or something nearer hides from the
+other.
 
-The mixture is fitted to each frame alone. On 33 frames of three drives with 4 movers (128x416, true and DIS flow, true
-depth and depth 10 % off) the IoU of fitted, smoothed (.5 to .95 kept) and fixed mixtures differs by at most .007; the
-simplest has no state, and a frame's mask then does not depend on where its video begins.
+Both mixtures are fitted to each frame alone: a mask then does not depend on where its video begins, and fixed or
+smoothed mixtures were no better. Measured on three unseen drives with 4 movers in docs/methods.md#what-moves-by-itself.
 """
 
 from collections.abc import Sequence
@@ -19,8 +18,9 @@ from torch import Tensor
 from egoflow.geometry.depth import align_median
 from egoflow.geometry.flow import backward_warp, pixels_from_flow, reproject, rigid_flow, scene_flow
 from egoflow.geometry.pixels import resize_map, sample
-from egoflow.losses.masks import forward_backward_visible
-from egoflow.losses.mixture import evidence, fitted, moving_mask, moving_probability, seen_by_both
+from egoflow.geometry.precision import full_precision
+from egoflow.losses.masks import forward_backward_visible, opened
+from egoflow.losses.mixture import disagreement, evidence, fitted, moving_probability, seen_by_both
 from egoflow.losses.photometric import gradient_size, ssim_l1_map
 from egoflow.losses.reduce import fill_unused
 from egoflow.losses.smoothness import second_order_edge_aware
@@ -63,7 +63,7 @@ def explained(clip: Clip, prediction: Prediction, pair: Pair) -> Explained:
     """
     a, b = pair
     image_a, image_b = clip.images[:, a], clip.images[:, b]
-    flow_ab, flow_ba = prediction.flow[pair][0], prediction.flow[b, a][0]
+    flow_ab, flow_ba = (full_precision(prediction.flow[way][0]) for way in (pair, (b, a)))
     rigid_flow_ab, in_front = rigid_flow(1 / _inv_depth(clip, prediction, a), clip.camera, prediction.motion[pair])
     use = seen_by_both(rigid_flow_ab, flow_ab, flow_ba) & in_front
 
@@ -80,19 +80,27 @@ def explained(clip: Clip, prediction: Prediction, pair: Pair) -> Explained:
 
 
 @torch.no_grad()
+def probabilities(views: Sequence[Explained]) -> list[Tensor]:
+    """Return for each view the probability [B, 1, H, W] that a pixel moves by itself, 0 where it is not seen.
+
+    The distributions behind it are those of all views together.
+    """
+    differences = [disagreement(view.flow_ab, view.rigid_flow_ab) for view in views]
+    unlike = fitted(torch.cat(differences), torch.cat([view.use for view in views]))
+    deltas = fitted(torch.cat([view.delta for view in views]), torch.cat([view.evident for view in views]))
+    return [moving_probability(difference, view.delta, view.use, differences=unlike, deltas=deltas)
+            for view, difference in zip(views, differences, strict=True)]
+
+
+@torch.no_grad()
 def movers(views: Sequence[Explained]) -> tuple[Tensor, Tensor]:
     """Return the probability [B, 1, H, W] that a pixel moves by itself, and bool where it is said to.
 
-    Takes the same frames compared with each of their neighbours. Said to move is what is more likely than not, and what
-    both hard cues find against a neighbour (``mixture.moving_mask``). What no neighbour sees has probability 0.
+    Takes the same frames compared with each of their neighbours. Said to move is what is more likely than not, without
+    specks. What no neighbour sees has probability 0.
     """
-    mixture = fitted(torch.cat([view.delta for view in views]), torch.cat([view.evident for view in views]))
-    total, seen, found = (torch.zeros_like(views[0].delta) for _ in range(3))
-    for view in views:
-        cues = view.flow_ab, view.rigid_flow_ab, view.delta, mixture, view.use
-        total, seen, found = total + moving_probability(*cues), seen + view.use, found + moving_mask(*cues)
-    probability = total / seen.clamp_min(1)
-    return probability, (probability >= 0.5) & (found > 0)
+    probability = torch.stack(probabilities(views)).amax(0)
+    return probability, opened(probability >= 0.5)
 
 
 @torch.no_grad()

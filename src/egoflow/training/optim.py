@@ -15,12 +15,19 @@ def make_optimizer(method: nn.Module, config: OptimConfig) -> torch.optim.Optimi
 
 
 def clip_gradients(method: nn.Module, limit: float | None) -> Tensor:
-    """Return the L2 norm of all gradients and, only if it is above ``limit``, scale them down to it."""
-    parameters = [p for p in method.parameters() if p.grad is not None]
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if limit is not None and norm > limit:
-        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-    return norm
+    """Return the L2 norm of all gradients; scale those of each network whose own norm is above ``limit`` down to it.
+
+    The networks of a method share no weights. One norm over all would let the largest gradient, the motion network's
+    (a tenth of a degree is half a pixel everywhere), set the rate of the others from step to step.
+    """
+    norms = []
+    for network in method.children():
+        parameters = [p for p in network.parameters() if p.grad is not None]
+        if parameters:
+            norms.append(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+            if limit is not None and norms[-1] > limit:
+                nn.utils.clip_grads_with_norm_(parameters, limit, norms[-1])
+    return torch.stack(norms).norm()
 
 
 def learning_rate(config: OptimConfig, progress: float, within: float | None = None) -> float:
