@@ -171,6 +171,26 @@ def test_training_looks_at_one_source_at_a_time_and_at_all_of_them_in_time() -> 
     assert set(method.eval().predict(clip).flow) == {(1, 0), (1, 2), (0, 1), (2, 1)}
 
 
+def test_flow_is_asked_only_when_it_is_trained() -> None:
+    """In the first phase depth and motion learn alone; a run without the two-view start has photometric terms there."""
+    method = joint()
+    first, second = method.phases()
+    assert (first.share + second.share, second.trains) == (1, ("",))
+    assert [phase.share for phase in joint(alone=0.0).phases()] == [1]
+    for name, parameter in method.named_parameters():
+        parameter.requires_grad_(name.startswith(first.trains))
+    clip = clip_for(method, size=(32, 64), batch=1)
+    terms, said = method(clip, 1.0)
+    assert not said.flow
+    assert not said.weight
+    assert {"loss/photometric_depth", "loss/depth_consistency", "loss/smoothness_depth"} <= set(terms)
+    assert not {"loss/photometric_flow", "loss/cross_task", "loss/movers", "loss/ground"} & set(terms)
+    terms.total.backward()
+    assert all(p.grad is not None for p in method.depth_net.parameters())
+    assert all(p.grad is None for p in method.flow_net.parameters())
+    assert method.eval().predict(clip).flow
+
+
 def test_the_share_of_movers_only_watches() -> None:
     terms: LossTerms = joint()(clip_for(joint(), size=(16, 32), batch=1), 1.0)[0]
     assert terms["loss/movers"][0] == 0

@@ -28,8 +28,9 @@ from egoflow.losses.masks import eroded, forward_backward_visible, in_view, open
 from egoflow.losses.photometric import ssim_l1_map
 from egoflow.losses.reduce import fill_unused, masked_mean, multi_scale, weighted_mean
 from egoflow.losses.smoothness import first_order_map, mean_normalised
-from egoflow.methods.base import Method
+from egoflow.methods.base import Method, Phase
 from egoflow.methods.moving import explained, probabilities
+from egoflow.methods.start import StartSchedule
 from egoflow.methods.trio import networks
 from egoflow.methods.views import Level, Rigid, both_ways, levels_of, stacked_frames, unstacked
 from egoflow.types import Clip, LossTerms, Pair, Prediction
@@ -57,14 +58,19 @@ class Config:
     """Of nothing being farther than the ground, where there is one (geometry/ground.py); 0 switches it off."""
     movers: bool = True
     """Leave what moves by itself out of what teaches depth and motion."""
+    alone: Share = 0.5
+    """Share of the steps in which depth and motion learn alone: they take a third of a step, and flow much less."""
     ramp: Share = 0.3
-    """Share of training in which the agreement of depths and of flows climbs from 0."""
+    """Share of a phase in which the agreement of depths and of flows climbs from 0."""
     warm_up: Share = 0.4
-    """Share of training before anything is called moving or beneath the ground: wrong depth looks like both."""
+    """Share of the joint phase before anything is called moving or beneath the ground: wrong depth looks like both."""
 
 
 class Joint(Method):
     """Depth, motion and flow that must agree on what is static; each network works alone afterwards."""
+
+    start = StartSchedule(hold=0.7)
+    """Whole until something may be called moving: .4 of the second half."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -73,6 +79,12 @@ class Joint(Method):
         self.sources = [i for i in range(config.frames) if i != self.target]
         self.pairs = both_ways(self.target, self.sources)
         self.depth_net, self.motion_net, self.flow_net = networks(config.network)
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Return depth and motion alone, then all; a share of 0 leaves the first out."""
+        alone = self.config.alone
+        first = (Phase(name="alone", share=alone, trains=("depth_net.", "motion_net.")),) if alone > 0 else ()
+        return (*first, Phase(share=1 - alone))
 
     def depth(self, images: Tensor) -> list[Tensor]:
         """Return inverse depths of images [B, 3, H, W], four levels from fine to coarse."""
@@ -99,10 +111,14 @@ class Joint(Method):
         found = Prediction(
             inv_depth=unstacked(self.depth(images[:, frames].transpose(0, 1).flatten(0, 1)), frames),
             motion=motion | {(b, a): way.inverse() for (a, b), way in motion.items()},
-            flow=unstacked(self.flow(*stacked_frames(images, pairs)), pairs))
-        if not (self.training and self.config.movers):
+            flow=unstacked(self.flow(*stacked_frames(images, pairs)), pairs) if self._has_flow() else {})
+        if not (self.training and self.config.movers and found.flow):
             return found
         return replace(found, weight=unstacked([self._static(clip, found)], pairs))
+
+    def _has_flow(self) -> bool:
+        """Say whether the flow network is asked: in training not while it is frozen."""
+        return not self.training or any(p.requires_grad for p in self.flow_net.parameters())
 
     def _drawn(self) -> tuple[Pair, ...]:
         """Return the target with one source drawn at random, and the reverse."""
@@ -110,39 +126,47 @@ class Joint(Method):
 
     def _asked(self, prediction: Prediction) -> tuple[Pair, ...]:
         """Return the pairs that a prediction holds, in the order of all pairs: each half is the other one reversed."""
-        return tuple(pair for pair in self.pairs if pair in prediction.flow)
+        return tuple(pair for pair in self.pairs if pair in prediction.motion)
 
     def losses(self, clip: Clip, prediction: Prediction, progress: float) -> LossTerms:
-        """Return the terms of depth and motion, of flow, and of their agreement on what is static."""
+        """Return the terms of depth and motion and, where flow is asked, of flow and of their agreement when static."""
         pairs = self._asked(prediction)
         # Some networks have more levels of flow than of depth: those count that both have.
         levels = [level for level in levels_of(clip, prediction, pairs)
-                  if level.rigid is not None and level.flow_ab is not None]
+                  if level.rigid is not None and (level.flow_ab is not None or not prediction.flow)]
         visible = _visible(levels[0])
-        warm = progress >= self.config.warm_up
+        warm = progress >= self.config.warm_up and bool(prediction.flow)
         static = (torch.cat([prediction.weight[pair][0] for pair in pairs]) if prediction.weight and warm
                   else torch.ones_like(visible, dtype=levels[0].image_a.dtype))
-        found = [_level_terms(level, visible, static) for level in levels]
-        value = {name: torch.stack([terms[name] for terms in found]).sum() for name in found[0]}
-        value["smoothness_flow"] = _halved([terms["smoothness_flow"] for terms in found])
         climb = min(progress / self.config.ramp, 1.0) if self.config.ramp > 0 else 1.0
-        images = torch.cat([clip.images[:, i] for i in prediction.inv_depth])
-        inv_depths = zip(*prediction.inv_depth.values(), strict=True)
-        rough = _halved([_roughness(images, torch.cat(level)) for level in inv_depths])
-        terms = LossTerms({
-            "loss/photometric_depth": (1.0, value["photometric_depth"]),
-            "loss/photometric_flow": (1.0, value["photometric_flow"]),
-            "loss/smoothness_depth": (self.config.depth_smooth_weight, rough),
-            "loss/smoothness_flow": (self.config.flow_smooth_weight, value["smoothness_flow"]),
-            "loss/depth_consistency": (climb * self.config.depth_weight, value["depth_consistency"]),
-            "loss/cross_task": (climb * self.config.cross_weight, value["cross_task"]),
-            "loss/movers": (0.0, (1 - static).mean())})
-        if self.training and self.config.scale_weight > 0:
-            finest = torch.cat([levels[0] for levels in prediction.inv_depth.values()])
-            terms["loss/scale"] = (self.config.scale_weight, unit_scale(finest))
+        terms = self._depth_terms(clip, prediction, [_depth_terms(level, visible, static) for level in levels], climb)
+        if prediction.flow:
+            terms |= self._flow_terms([_flow_terms(level, visible, static) for level in levels], climb)
+            terms["loss/movers"] = (0.0, (1 - static).mean())
         if self.config.ground_weight > 0 and warm:
             terms["loss/ground"] = (self.config.ground_weight, self._sunk(clip, prediction))
         return terms
+
+    def _depth_terms(self, clip: Clip, prediction: Prediction, levels: list[dict[str, Tensor]],
+                     climb: float) -> LossTerms:
+        """Return the terms of depth and motion, given those of the levels."""
+        images = torch.cat([clip.images[:, i] for i in prediction.inv_depth])
+        inv_depths = zip(*prediction.inv_depth.values(), strict=True)
+        rough = _halved([_roughness(images, torch.cat(level)) for level in inv_depths])
+        terms = LossTerms({"loss/photometric_depth": (1.0, _summed(levels, "photometric")),
+                           "loss/smoothness_depth": (self.config.depth_smooth_weight, rough),
+                           "loss/depth_consistency": (climb * self.config.depth_weight, _summed(levels, "unlike"))})
+        if self.training and self.config.scale_weight > 0:
+            finest = torch.cat([levels[0] for levels in prediction.inv_depth.values()])
+            terms["loss/scale"] = (self.config.scale_weight, unit_scale(finest))
+        return terms
+
+    def _flow_terms(self, levels: list[dict[str, Tensor]], climb: float) -> LossTerms:
+        """Return the terms of flow and of both flows being one, given those of the levels."""
+        return LossTerms({
+            "loss/photometric_flow": (1.0, _summed(levels, "photometric")),
+            "loss/smoothness_flow": (self.config.flow_smooth_weight, _halved([terms["rough"] for terms in levels])),
+            "loss/cross_task": (climb * self.config.cross_weight, _summed(levels, "cross_task"))})
 
     @torch.no_grad()
     def _static(self, clip: Clip, prediction: Prediction) -> Tensor:
@@ -176,34 +200,51 @@ def _halved(values: list[Tensor]) -> Tensor:
     return multi_scale(values, [0.5**level for level in range(len(values))])
 
 
-def _visible(level: Level) -> Tensor:
-    """Return where the optical flow of a level is led back by the way back."""
-    flow, back = level.flow_ab, level.flow_ba
-    assert flow is not None
-    assert back is not None
-    return forward_backward_visible(flow, back)
+def _summed(levels: list[dict[str, Tensor]], name: str) -> Tensor:
+    """Return the sum of a value over levels."""
+    return torch.stack([terms[name] for terms in levels]).sum()
 
 
-def _branches(level: Level) -> tuple[Rigid, Tensor]:
-    """Return what depth and motion say of a level, and its optical flow."""
+def _rigid(level: Level) -> Rigid:
+    """Return what depth and motion say of a level."""
     assert level.rigid is not None
-    assert level.flow_ab is not None
-    return level.rigid, level.flow_ab
+    return level.rigid
 
 
-def _level_terms(level: Level, visible: Tensor, static: Tensor) -> dict[str, Tensor]:
-    """Return the values of one level's terms; ``visible`` and ``static`` are of the finest."""
-    height, width = level.image_a.shape[-2:]
-    rigid, flow = _branches(level)
-    static = resize_map(static, height=height, width=width)
-    seen = resize_mask(visible, height=height, width=width) & in_view(flow)
+def _visible(level: Level) -> Tensor:
+    """Return where the flow of a level is led back by the way back: optical flow, and before there is any, depth's."""
+    if level.flow_ab is None or level.flow_ba is None:
+        return forward_backward_visible(_rigid(level).flow_ab, _rigid(level).flow_ba)
+    return forward_backward_visible(level.flow_ab, level.flow_ba)
+
+
+def _seen_by_depth(level: Level, visible: Tensor) -> Tensor:
+    """Return which visible pixels lie in view of both flows and in front of the second camera."""
+    rigid = _rigid(level)
+    seen = resize_mask(visible, height=level.image_a.shape[-2], width=level.image_a.shape[-1])
     both = seen & rigid.in_front & in_view(rigid.flow_ab)
+    return both if level.flow_ab is None else both & in_view(level.flow_ab)
+
+
+def _depth_terms(level: Level, visible: Tensor, static: Tensor) -> dict[str, Tensor]:
+    """Return the values of depth and motion at one level; ``visible`` and ``static`` are of the finest."""
+    rigid, use = _rigid(level), _seen_by_depth(level, visible)
+    static = resize_map(static, height=use.shape[-2], width=use.shape[-1])
     difference, defined = depth_difference_map(rigid.depth_a_in_b, rigid.depth_b, rigid.xy_b)
-    return {"photometric_depth": weighted_mean(_error(level, rigid.flow_ab, both), static, both),
-            "photometric_flow": masked_mean(_error(level, flow, seen), seen),
-            "smoothness_flow": masked_mean(first_order_map(flow, level.image_a)),
-            "depth_consistency": weighted_mean(difference, static, defined & both),
-            "cross_task": weighted_mean(cross_task_map(rigid.flow_ab, flow, both), static, both)}
+    return {"photometric": weighted_mean(_error(level, rigid.flow_ab, use), static, use),
+            "unlike": weighted_mean(difference, static, defined & use)}
+
+
+def _flow_terms(level: Level, visible: Tensor, static: Tensor) -> dict[str, Tensor]:
+    """Return the values of optical flow at one level, and of its agreement with the camera's where static."""
+    flow, rigid, both = level.flow_ab, _rigid(level), _seen_by_depth(level, visible)
+    assert flow is not None
+    height, width = both.shape[-2:]
+    use = resize_mask(visible, height=height, width=width) & in_view(flow)
+    return {"photometric": masked_mean(_error(level, flow, use), use),
+            "rough": masked_mean(first_order_map(flow, level.image_a)),
+            "cross_task": weighted_mean(cross_task_map(rigid.flow_ab, flow, both),
+                                        resize_map(static, height=height, width=width), both)}
 
 
 def _error(level: Level, flow_ab: Tensor, use: Tensor) -> Tensor:
