@@ -62,8 +62,7 @@ def test_the_truth_scores_well(unit: float, drive: Path, tmp_path: Path, capsys)
     assert sorted(p.stem for p in (out / "scene_flow").iterdir()) == NAMES[:-1]
     masks = _score(capsys, "motion", "--prediction", out, "--truth", drive)
     assert (masks["images"], masks["false_alarms"]) == (FRAMES, pytest.approx(0, abs=2e-3))
-    # Measured .843; what is missing moves by less than 1 px against the street.
-    assert masks["mover_iou"] > 0.8
+    assert masks["mover_iou"] > 0.9
     motion = _score(capsys, "sceneflow", "--prediction", out, "--truth", drive)
     assert motion["scale_factor_median"] == pytest.approx(1 / unit, rel=1e-3)
     # Measured .129 m of .881 m.
@@ -93,7 +92,7 @@ def test_every_file_and_what_is_said_of_it(drive: Path, tmp_path: Path, capsys) 
         moves = (motion != 0).any(axis=2)
         assert moves.sum() > 300
         assert (mover[moves] >= 127).all()
-        assert np.linalg.norm(residual, axis=2)[moves].min() > 0.9
+        assert np.linalg.norm(residual, axis=2)[moves].min() > 0.05
     assert not (out / "residual_flow" / f"{NAMES[-1]}.flo").exists()
     video = VideoFile(out / "movers.mp4", "fov=70")
     assert len(video) == FRAMES
