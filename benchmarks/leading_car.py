@@ -14,12 +14,12 @@ from pathlib import Path
 from egoflow.console import say
 from egoflow.report.scoring import score_method
 from egoflow.training.checkpoint import load_run
-from egoflow.worlds.base import World, load_world
+from egoflow.worlds.base import RenderedWorld, load_world
 
 SEED, FRAMES, HEIGHT, WIDTH = 200_000, 24, 128, 384
 
 
-def measured(run: str, worlds: list[World]) -> tuple[str, dict[str, float]]:
+def measured(run: str, worlds: list[RenderedWorld]) -> tuple[str, dict[str, float]]:
     """Return what the run is, and abs_rel of the static scene and of the car ahead, and their ratio."""
     settings, method, _ = load_run(Path(run), which="last")
     values = score_method(method.eval(), settings, worlds, crop="none", look=lambda *_: None, label=run)
