@@ -8,7 +8,6 @@ from egoflow.geometry.flow import reproject, rigid_flow
 from egoflow.geometry.se3 import SE3
 from egoflow.losses.consistency import depth_difference_map
 from egoflow.losses.masks import (
-    consensus,
     depth_test_visible,
     forward_backward_visible,
     in_front,
@@ -106,16 +105,6 @@ def test_forward_backward_limit() -> None:
     assert not visible(limit + 1e-6)
 
 
-def test_consensus_marks_movers() -> None:
-    static = consensus(FLOW_AB, torch.zeros_like(FLOW_AB))
-    assert torch.equal(~static, BOX_A)
-    big = torch.full((1, 2, 2, 2), 100.0, dtype=D)
-    assert consensus(big, big + 4.9).all()
-    assert not consensus(big, big + 5.1).any()
-    assert consensus(0 * big, 0 * big + 0.7).all()
-    assert not consensus(0 * big, 0 * big + 0.71).any()
-
-
 def test_in_front() -> None:
     depth = torch.tensor([1.0, 0.0, -1.0, torch.nan]).view(1, 1, 1, 4)
     assert in_front(depth).flatten().tolist() == [True, False, False, False]
@@ -128,7 +117,7 @@ def test_every_mask_is_bool_without_gradient_and_false_on_nan() -> None:
     for tensor in (flow_ab, flow_ba, depth_a, depth_b, xy):
         tensor.requires_grad_()
     masks = [in_view(flow_ab), in_front(depth_a), depth_test_visible(depth_a, depth_b, xy),
-             forward_backward_visible(flow_ab, flow_ba), consensus(flow_ab, flow_ab)]
+             forward_backward_visible(flow_ab, flow_ba)]
     for mask in masks:
         assert mask.dtype == torch.bool
         assert mask.shape == (1, 1, HEIGHT, WIDTH)

@@ -70,17 +70,6 @@ def away_from_border(flow_ab: Tensor, *, share: float = 0.1) -> Tensor:
     return (rows[:, None] & columns).expand(flow_ab.shape[0], 1, height, width)
 
 
-@torch.no_grad()
-def consensus(flow_ab: Tensor, rigid_flow_ab: Tensor, *, absolute: float = 1.0, relative: float = 0.05) -> Tensor:
-    """Return where optical flow agrees with the camera's: |f - r| <= max(absolute, relative |f|), in pixels.
-
-    It does not where something moves by itself.
-    """
-    difference = (flow_ab - rigid_flow_ab).square().sum(1, keepdim=True).sqrt()
-    size = flow_ab.square().sum(1, keepdim=True).sqrt()
-    return difference <= (relative * size).clamp_min(absolute)
-
-
 def cross_task_visible(rigid_flow_ab: Tensor, rigid_flow_ba: Tensor, flow_ab: Tensor, flow_ba: Tensor) -> Tensor:
     """Return where the camera's flow and the optical flow must agree: each in view and led back by its own way back.
 

@@ -50,6 +50,10 @@ class Method(nn.Module, abc.ABC):
     def losses(self, clip: Clip, prediction: Prediction, progress: float) -> LossTerms:
         """Return the named loss terms; ``progress`` runs from 0 to 1 within the phase."""
 
+    def asks(self, network: nn.Module) -> bool:
+        """Say whether a prediction needs a network: in training not while a phase has it frozen."""
+        return not self.training or any(p.requires_grad for p in network.parameters())
+
     def use_motion(self, mode: MotionMode) -> "Method":
         """Choose where the motions of ``predicted`` come from, and return the method.
 

@@ -128,10 +128,10 @@ class DFNet(Method):
         inv_depth: dict[int, list[Tensor]] = {}
         motion: dict[Pair, SE3] = {}
         flow: dict[Pair, list[Tensor]] = {}
-        if self._asked(self.depth_net):
+        if self.asks(self.depth_net):
             inv_depth = unstacked(self.depth(images.transpose(0, 1).flatten(0, 1)), range(images.shape[1]))
             motion = self.motion(images, self.pairs)
-        if self._asked(self.flow_net):
+        if self.asks(self.flow_net):
             flow = unstacked(self.flow(*stacked_frames(images, self.pairs)), self.pairs)
         return Prediction(inv_depth=inv_depth, motion=motion, flow=flow)
 
@@ -208,9 +208,6 @@ class DFNet(Method):
     def _weighted(self, values: list[Tensor]) -> Tensor:
         """Return the weighted sum of the values of levels, fine to coarse."""
         return multi_scale(values, self.config.level_weights[:len(values)])
-
-    def _asked(self, network: nn.Module) -> bool:
-        return not self.training or any(p.requires_grad for p in network.parameters())
 
 
 def _cross_task(level: Level) -> Tensor:

@@ -111,26 +111,22 @@ class Joint(Method):
         found = Prediction(
             inv_depth=unstacked(self.depth(images[:, frames].transpose(0, 1).flatten(0, 1)), frames),
             motion=motion | {(b, a): way.inverse() for (a, b), way in motion.items()},
-            flow=unstacked(self.flow(*stacked_frames(images, pairs)), pairs) if self._has_flow() else {})
+            flow=unstacked(self.flow(*stacked_frames(images, pairs)), pairs) if self.asks(self.flow_net) else {})
         if not (self.training and self.config.movers and found.flow):
             return found
         return replace(found, weight=unstacked([self._static(clip, found)], pairs))
-
-    def _has_flow(self) -> bool:
-        """Say whether the flow network is asked: in training not while it is frozen."""
-        return not self.training or any(p.requires_grad for p in self.flow_net.parameters())
 
     def _drawn(self) -> tuple[Pair, ...]:
         """Return the target with one source drawn at random, and the reverse."""
         return both_ways(self.target, [self.sources[int(torch.randint(len(self.sources), ()))]])
 
-    def _asked(self, prediction: Prediction) -> tuple[Pair, ...]:
+    def _held(self, prediction: Prediction) -> tuple[Pair, ...]:
         """Return the pairs that a prediction holds, in the order of all pairs: each half is the other one reversed."""
         return tuple(pair for pair in self.pairs if pair in prediction.motion)
 
     def losses(self, clip: Clip, prediction: Prediction, progress: float) -> LossTerms:
         """Return the terms of depth and motion and, where flow is asked, of flow and of their agreement when static."""
-        pairs = self._asked(prediction)
+        pairs = self._held(prediction)
         # Some networks have more levels of flow than of depth: those count that both have.
         levels = [level for level in levels_of(clip, prediction, pairs)
                   if level.rigid is not None and (level.flow_ab is not None or not prediction.flow)]
@@ -171,17 +167,17 @@ class Joint(Method):
     @torch.no_grad()
     def _static(self, clip: Clip, prediction: Prediction) -> Tensor:
         """Return 1 where a pixel of the stacked pairs is taken to be static, else 0, [P B, 1, H, W]."""
-        views = [explained(clip, prediction, pair) for pair in self._asked(prediction)]
+        views = [explained(clip, prediction, pair) for pair in self._held(prediction)]
         moving = opened(torch.cat(probabilities(views)) >= 0.5)
         if self.config.ground_weight > 0:
-            inv_depth = torch.cat([prediction.inv_depth[a][0] for a, _ in self._asked(prediction)])
+            inv_depth = torch.cat([prediction.inv_depth[a][0] for a, _ in self._held(prediction)])
             moving |= inv_depth < self._ground(clip, prediction).least(tolerance=BENEATH)
         # SSIM and the edges of classical flow reach over the border of what moves.
         return eroded((~moving).to(clip.images.dtype))
 
     def _ground(self, clip: Clip, prediction: Prediction) -> Ground:
         """Return the ground in the first frames of the stacked pairs."""
-        pairs = self._asked(prediction)
+        pairs = self._held(prediction)
         inv_depth = torch.cat([prediction.inv_depth[a][0] for a, _ in pairs])
         motion = SE3.cat([prediction.motion[pair] for pair in pairs])
         return ground_plane(inv_depth, clip.camera.repeated(len(pairs)), motion)
@@ -189,7 +185,7 @@ class Joint(Method):
     def _sunk(self, clip: Clip, prediction: Prediction) -> Tensor:
         """Return how far depth lies beneath the ground, as the mean of a logarithm over all pixels."""
         ground = self._ground(clip, prediction)
-        inv_depth = torch.cat([prediction.inv_depth[a][0] for a, _ in self._asked(prediction)])
+        inv_depth = torch.cat([prediction.inv_depth[a][0] for a, _ in self._held(prediction)])
         beneath = inv_depth.detach() < ground.least(tolerance=BENEATH)
         ratio = torch.where(beneath, ground.least(tolerance=RAISED) / inv_depth, torch.ones_like(inv_depth))
         return masked_mean(ratio.log())
@@ -274,7 +270,7 @@ def cityscapes() -> Run:
 
 
 def tiny() -> Run:
-    """Minutes on a CPU: small networks on three frames of 64x192; many small steps learn more than few large ones."""
+    """Minutes on a CPU: small networks on three frames of 64x192."""
     return Run(method="joint", preset="tiny", start="two_view", motion="solved", config=Config(network="tiny"),
                data=DataConfig(height=64, width=192, augment=Augment(flip=True, colour=0.2, scale_crop=0.2)),
                optim=OptimConfig(lr=2e-3, batch_size=4, schedule="one_cycle", clip_norm=1.0),

@@ -5,8 +5,8 @@ allows, and explains the images better (Delta of the two errors). What a frame s
 neighbours, and the one that says most counts: one neighbour sees what the border or something nearer hides from the
 other.
 
-Both mixtures are fitted to each frame alone: a mask then does not depend on where its video begins, and fixed or
-smoothed mixtures were no better. Measured on three unseen drives with 4 movers in docs/methods.md#what-moves-by-itself.
+Both mixtures are fitted to each frame alone: a mask then does not depend on where its video begins. Measured on three
+unseen drives with 4 movers in docs/methods.md#what-moves-by-itself.
 """
 
 from collections.abc import Sequence
