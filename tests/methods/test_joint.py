@@ -8,8 +8,9 @@ from torch import Tensor
 
 from egoflow.geometry.flow import rigid_flow
 from egoflow.geometry.se3 import SE3
-from egoflow.methods.joint import Joint, tiny
-from egoflow.types import Clip, LossTerms, Pair, Prediction
+from egoflow.methods.joint import Joint, _visible, tiny
+from egoflow.methods.views import levels_of
+from egoflow.types import Clip, LossTerms, Pair, Prediction, TwoView
 from methods.mover_truth import clip_and_truth, drive
 from methods.test_contracts import clip_for
 
@@ -154,10 +155,32 @@ def test_what_is_not_trusted_teaches_flow_and_neither_depth_nor_the_start() -> N
 def test_weights_are_of_training_alone_and_can_be_left_out() -> None:
     method = joint()
     clip = clip_for(method, size=(16, 32), batch=1)
-    said = method.predict(clip)
+    said = method(clip, 1.0)[1]
     assert set(said.weight) == set(said.flow)
-    assert not method.eval().predict(clip).weight
-    assert not joint(movers=False).predict(clip).weight
+    assert not method(clip, 0.3)[1].weight
+    assert not method.eval()(clip, 1.0)[1].weight
+    assert not joint(movers=False)(clip, 1.0)[1].weight
+
+
+def test_optical_flow_follows_the_camera_and_depth_does_not_follow_optical_flow() -> None:
+    method = joint()
+    terms, _ = method(clip_for(method, size=(32, 64), batch=1), 1.0)
+    terms["loss/cross_task"][1].backward()
+    assert any(bool(p.grad.any()) for p in method.flow_net.parameters() if p.grad is not None)
+    assert all(p.grad is None for net in (method.depth_net, method.motion_net) for p in net.parameters())
+
+
+def test_before_there_is_flow_the_start_says_what_is_seen_and_without_it_all_is() -> None:
+    clip, said, _ = true_prediction()
+    pairs = joint().pairs
+    seen = torch.rand(4, 1, *clip.images.shape[-2:]) < 0.5
+    alone = replace(said, flow={})
+    for start, expected in (({}, torch.ones_like(seen)), (
+            {pair: TwoView(flow_ab=said.flow[pair][0], usable=seen[i:i + 1], b_from_a=said.motion[pair],
+                           weight=torch.ones(1)) for i, pair in enumerate(pairs)}, seen)):
+        with_start = replace(clip, start=start)
+        level = levels_of(with_start, alone, pairs)[0]
+        assert torch.equal(_visible(with_start, level, pairs), expected)
 
 
 def test_training_looks_at_one_source_at_a_time_and_at_all_of_them_in_time() -> None:

@@ -50,6 +50,13 @@ class Method(nn.Module, abc.ABC):
     def losses(self, clip: Clip, prediction: Prediction, progress: float) -> LossTerms:
         """Return the named loss terms; ``progress`` runs from 0 to 1 within the phase."""
 
+    def weighed(self, clip: Clip, prediction: Prediction, progress: float) -> Prediction:
+        """Return a training step's prediction with the ``weight`` that needs its motions; as it is where there is none.
+
+        ``progress`` runs from 0 to 1 within the phase.
+        """
+        return prediction
+
     def asks(self, network: nn.Module) -> bool:
         """Say whether a prediction needs a network: in training not while a phase has it frozen."""
         return not self.training or any(p.requires_grad for p in network.parameters())
@@ -93,12 +100,13 @@ class Method(nn.Module, abc.ABC):
         """
         raw = self.predict(clip)
         solved = self._solved(clip, raw)
-        prediction = with_motions(raw, solved)
+        prediction = self.weighed(clip, with_motions(raw, solved), progress)
         terms = self.losses(clip, prediction, progress)
         if solved and raw.motion:
             terms["loss/motion_distilled"] = (1.0, distilled_term(raw, solved, focal_px=clip.camera.fx))
         if clip.start:
-            terms = with_start(terms, clip, raw, progress if overall is None else overall, self.start)
+            own = replace(raw, weight=prediction.weight)
+            terms = with_start(terms, clip, own, progress if overall is None else overall, self.start)
         return terms, prediction
 
 

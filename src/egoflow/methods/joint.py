@@ -10,6 +10,7 @@ One photometric error everywhere (.85 SSIM + .15 L1): the difference of two erro
 minimum over views or branches, and no auto-mask.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -102,19 +103,26 @@ class Joint(Method):
         """Predict depth, motion and flow of the target and its sources, both ways; a motion back is the exact inverse.
 
         In training of the target and one source drawn at random, which costs half and learns as much from a step of
-        twice the clips. There it also says which pixels are taken to be static, which the two-view start reads too.
+        twice the clips.
         """
         images, batch, pairs = clip.images, clip.images.shape[0], self._drawn() if self.training else self.pairs
         frames, there = sorted({i for pair in pairs for i in pair}), pairs[:len(pairs) // 2]
         ways = self.motion(*stacked_frames(images, there))
         motion = {pair: ways[i * batch:(i + 1) * batch] for i, pair in enumerate(there)}
-        found = Prediction(
+        return Prediction(
             inv_depth=unstacked(self.depth(images[:, frames].transpose(0, 1).flatten(0, 1)), frames),
             motion=motion | {(b, a): way.inverse() for (a, b), way in motion.items()},
             flow=unstacked(self.flow(*stacked_frames(images, pairs)), pairs) if self.asks(self.flow_net) else {})
-        if not (self.training and self.config.movers and found.flow):
-            return found
-        return replace(found, weight=unstacked([self._static(clip, found)], pairs))
+
+    def weighed(self, clip: Clip, prediction: Prediction, progress: float) -> Prediction:
+        """Return a training step's prediction with which pixels are taken to be static; the two-view start reads it."""
+        if not (self.training and self.config.movers and self._warm(prediction, progress)):
+            return prediction
+        return replace(prediction, weight=unstacked([self._static(clip, prediction)], self._held(prediction)))
+
+    def _warm(self, prediction: Prediction, progress: float) -> bool:
+        """Say whether depth is good enough to tell what moves and what lies beneath the ground."""
+        return bool(prediction.flow) and progress >= self.config.warm_up
 
     def _drawn(self) -> tuple[Pair, ...]:
         """Return the target with one source drawn at random, and the reverse."""
@@ -130,16 +138,15 @@ class Joint(Method):
         # Some networks have more levels of flow than of depth: those count that both have.
         levels = [level for level in levels_of(clip, prediction, pairs)
                   if level.rigid is not None and (level.flow_ab is not None or not prediction.flow)]
-        visible = _visible(levels[0])
-        warm = progress >= self.config.warm_up and bool(prediction.flow)
-        static = (torch.cat([prediction.weight[pair][0] for pair in pairs]) if prediction.weight and warm
+        visible = _visible(clip, levels[0], pairs)
+        static = (torch.cat([prediction.weight[pair][0] for pair in pairs]) if prediction.weight
                   else torch.ones_like(visible, dtype=levels[0].image_a.dtype))
         climb = min(progress / self.config.ramp, 1.0) if self.config.ramp > 0 else 1.0
         terms = self._depth_terms(clip, prediction, [_depth_terms(level, visible, static) for level in levels], climb)
         if prediction.flow:
             terms |= self._flow_terms([_flow_terms(level, visible, static) for level in levels], climb)
             terms["loss/movers"] = (0.0, (1 - static).mean())
-        if self.config.ground_weight > 0 and warm:
+        if self.config.ground_weight > 0 and self._warm(prediction, progress):
             terms["loss/ground"] = (self.config.ground_weight, self._sunk(clip, prediction))
         return terms
 
@@ -207,11 +214,18 @@ def _rigid(level: Level) -> Rigid:
     return level.rigid
 
 
-def _visible(level: Level) -> Tensor:
-    """Return where the flow of a level is led back by the way back: optical flow, and before there is any, depth's."""
-    if level.flow_ab is None or level.flow_ba is None:
-        return forward_backward_visible(_rigid(level).flow_ab, _rigid(level).flow_ba)
-    return forward_backward_visible(level.flow_ab, level.flow_ba)
+def _visible(clip: Clip, level: Level, pairs: Sequence[Pair]) -> Tensor:
+    """Return where the finest level of pairs is seen in both frames: where flow is led back by the way back.
+
+    Before there is optical flow, by the classical one of the start, and where that is off, everywhere: the camera's own
+    flow would leave out what depth has not learnt yet.
+    """
+    if level.flow_ab is not None and level.flow_ba is not None:
+        return forward_backward_visible(level.flow_ab, level.flow_ba)
+    height, width = level.image_a.shape[-2:]
+    if any(pair not in clip.start for pair in pairs):
+        return torch.ones_like(level.image_a[:, :1], dtype=torch.bool)
+    return torch.cat([resize_mask(clip.start[pair].usable, height=height, width=width) for pair in pairs])
 
 
 def _seen_by_depth(level: Level, visible: Tensor) -> Tensor:
@@ -232,14 +246,17 @@ def _depth_terms(level: Level, visible: Tensor, static: Tensor) -> dict[str, Ten
 
 
 def _flow_terms(level: Level, visible: Tensor, static: Tensor) -> dict[str, Tensor]:
-    """Return the values of optical flow at one level, and of its agreement with the camera's where static."""
+    """Return the values of optical flow at one level, and of its agreement with the camera's where static.
+
+    Flow follows the camera's, and not the other way: optical flow that is learnt in minutes is the more blurred.
+    """
     flow, rigid, both = level.flow_ab, _rigid(level), _seen_by_depth(level, visible)
     assert flow is not None
     height, width = both.shape[-2:]
     use = resize_mask(visible, height=height, width=width) & in_view(flow)
     return {"photometric": masked_mean(_error(level, flow, use), use),
             "rough": masked_mean(first_order_map(flow, level.image_a)),
-            "cross_task": weighted_mean(cross_task_map(rigid.flow_ab, flow, both),
+            "cross_task": weighted_mean(cross_task_map(rigid.flow_ab.detach(), flow, both),
                                         resize_map(static, height=height, width=width), both)}
 
 
