@@ -62,10 +62,11 @@ def ground_plane(inv_depth: Tensor, camera: Camera, b_from_a: SE3, *, steps: int
 
 
 def _plane(value: Tensor, *, steps: int) -> Tensor:
-    """Return the plane [B, 3] of inverse depth over ``_columns``."""
-    columns = _columns(*value.shape[-2:], like=value)
-    lower, lowest = columns[:, 1] >= 0, columns[:, 1] >= 0.25
-    flat = value.flatten(1)
+    """Return the plane [B, 3] of inverse depth over ``_columns``, of every other pixel of the lower half."""
+    height, width = value.shape[-2:]
+    columns = _columns(height, width, like=value).view(height, width, 3)[height // 2::2, ::2].flatten(0, 1)
+    lowest = columns[:, 1] >= 0.25
+    flat = value[..., height // 2::2, ::2].flatten(1)
     above = torch.where(lowest, flat / columns[:, 1], torch.full_like(flat, torch.nan)).nanmedian(1).values
     plane = above[:, None] * torch.tensor([0.0, 1.0, 0.0], dtype=value.dtype, device=value.device)
     # Near its horizon the plane is nearly 0, and whatever stands there would count for more than all of the road.
@@ -73,7 +74,7 @@ def _plane(value: Tensor, *, steps: int) -> Tensor:
     for step in range(steps):
         scale = NEAR * (3 if step < steps // 2 else 1)
         fitted = plane @ columns.mT
-        weight = lower * (fitted > 0) / (1 + (_off(flat, fitted) / scale).square()).square()
+        weight = (fitted > 0) / (1 + (_off(flat, fitted) / scale).square()).square()
         plane = _fit(flat, columns, weight / fitted.maximum(floor).square())
     return plane
 
