@@ -63,11 +63,15 @@ def true_flow(source: FrameSource, a: int, b: int) -> Tensor:
 
 
 def dis_on_residual(source: FrameSource, a: int, b: int) -> Tensor:
-    """Return DIS flow [1, 2, H, W] with the camera's true flow taken out of the images first."""
+    """Return DIS flow [1, 2, H, W] with the camera's true flow taken out of the images first.
+
+    What is left leads from x to a pixel of the rebuilt image, and the camera's flow of that pixel on to b.
+    """
     rigid_flow_ab, _ = rigid_flow(true_depth(source, a, bent=False), source.camera, true_motion(source, a, b))
     rebuilt, _ = backward_warp(pixels_of(source, b), rigid_flow_ab)
     left = dis_flow(source.image(a), (rebuilt[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
-    return rigid_flow_ab + torch.from_numpy(np.asarray(left, np.float32))[None]
+    left_ab = torch.from_numpy(np.asarray(left, np.float32))[None]
+    return left_ab + backward_warp(rigid_flow_ab, left_ab)[0]
 
 
 def pixels_of(source: FrameSource, index: int) -> Tensor:

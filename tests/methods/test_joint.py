@@ -9,6 +9,8 @@ from torch import Tensor
 from egoflow.geometry.flow import rigid_flow
 from egoflow.geometry.se3 import SE3
 from egoflow.methods.joint import Joint, _visible, tiny
+from egoflow.methods.solved import Solved
+from egoflow.methods.start import with_start
 from egoflow.methods.views import levels_of
 from egoflow.types import Clip, LossTerms, Pair, Prediction, TwoView
 from methods.mover_truth import clip_and_truth, drive
@@ -138,13 +140,16 @@ def test_an_object_at_infinity_below_the_horizon_is_not_trusted_and_drawn_nearer
 def test_what_is_not_trusted_teaches_flow_and_neither_depth_nor_the_start() -> None:
     torch.manual_seed(1)
     method = joint(depth_smooth_weight=0.0, ground_weight=0.0, scale_weight=0.0)
-    clip = clip_for(method, size=(32, 64), batch=2)
+    clip = clip_for(method, size=(32, 64), batch=2, start=True)
     with torch.no_grad():
         said = method.predict(clip)
     depth = {i: [v.clone().requires_grad_() for v in levels] for i, levels in said.inv_depth.items()}
     flow = {pair: [v.clone().requires_grad_() for v in levels] for pair, levels in said.flow.items()}
     nothing = {pair: [torch.zeros(2, 1, 32, 64)] for pair in said.flow}
-    method.losses(clip, replace(said, inv_depth=depth, flow=flow, weight=nothing), 1.0).total.backward()
+    distrusted = replace(said, inv_depth=depth, flow=flow, weight=nothing)
+    terms = with_start(method.losses(clip, distrusted, 1.0), clip, distrusted, 1.0, method.start)
+    assert terms["loss/start_flow"][1] == 0
+    terms.total.backward()
     for levels in depth.values():
         assert all(v.grad is None or not bool(v.grad.any()) for v in levels)
     for levels in flow.values():
@@ -170,13 +175,31 @@ def test_optical_flow_follows_the_camera_and_depth_does_not_follow_optical_flow(
     assert all(p.grad is None for net in (method.depth_net, method.motion_net) for p in net.parameters())
 
 
+def test_what_moves_is_told_by_the_motions_that_the_losses_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = joint()
+    solution = SE3.exp(torch.tensor([[0.0, 0.0, 0.5, 0.0, 0.1, 0.0]]))
+    monkeypatch.setattr(method, "_solved", lambda clip, prediction: {
+        pair: Solved(b_from_a=solution, share=torch.ones(1)) for pair in prediction.motion})
+    told: list[Prediction] = []
+    monkeypatch.setattr(method, "_static", lambda clip, prediction: told.append(prediction) or torch.ones(2, 1, 32, 64))
+    method(clip_for(method, size=(32, 64), batch=1), 1.0)
+    assert [motion.t.tolist() for motion in told[0].motion.values()] == [solution.t.tolist()] * 2
+
+
+def test_the_start_keeps_its_weight_until_something_may_be_called_moving() -> None:
+    for alone, expected in ((0.5, 0.7), (0.0, 0.4)):
+        assert joint(alone=alone).start.hold == pytest.approx(expected)
+
+
 def test_before_there_is_flow_the_start_says_what_is_seen_and_without_it_all_is() -> None:
     clip, said, _ = true_prediction()
     pairs = joint().pairs
-    seen = torch.rand(4, 1, *clip.images.shape[-2:]) < 0.5
+    height, width = clip.images.shape[-2:]
+    coarse = torch.rand(4, 1, height // 2, width // 2) < 0.5
+    seen = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
     alone = replace(said, flow={})
     for start, expected in (({}, torch.ones_like(seen)), (
-            {pair: TwoView(flow_ab=said.flow[pair][0], usable=seen[i:i + 1], b_from_a=said.motion[pair],
+            {pair: TwoView(flow_ab=said.flow[pair][0], usable=coarse[i:i + 1], b_from_a=said.motion[pair],
                            weight=torch.ones(1)) for i, pair in enumerate(pairs)}, seen)):
         with_start = replace(clip, start=start)
         level = levels_of(with_start, alone, pairs)[0]

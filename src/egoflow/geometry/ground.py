@@ -62,7 +62,7 @@ def ground_plane(inv_depth: Tensor, camera: Camera, b_from_a: SE3, *, steps: int
 
 
 def _plane(value: Tensor, *, steps: int) -> Tensor:
-    """Return the plane [B, 3] of inverse depth over ``_columns``, of every other pixel of the lower half."""
+    """Return the plane [B, 3] of inverse depth over ``_columns``, of every other row and column of the lower half."""
     height, width = value.shape[-2:]
     columns = _columns(height, width, like=value).view(height, width, 3)[height // 2::2, ::2].flatten(0, 1)
     lowest = columns[:, 1] >= 0.25

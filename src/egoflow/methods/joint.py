@@ -1,10 +1,11 @@
 """Depth, motion, flow and what moves by itself, learnt together: the recipe that egoflow recommends (ours).
 
 Of the systems it is made of: both ways between the frames of a clip and one visibility mask, that of optical flow led
-back (DF-Net); what moves by itself told from the two flows and the two photometric errors (CoopNet; moving.py); depth
-and motion learn from static pixels alone, and must agree with optical flow there; depths of two frames must be one
-surface, so that a whole trajectory has one scale (Lu & Lu, Bian 2019). A motion is the exact inverse of the way back.
-The classical two-view start teaches depth, motion and flow first, and once it fades no depth on what moves.
+back, before there is any that of the start (DF-Net); what moves by itself told from the two flows and the two
+photometric errors (CoopNet; moving.py); depth and motion learn from static pixels alone, and optical flow follows the
+camera's there; depths of two frames must be one surface, so that a whole trajectory has one scale (Lu & Lu, Bian
+2019). A motion is the exact inverse of the way back. The classical two-view start teaches depth, motion and flow
+first, and once it fades no depth on what moves.
 
 One photometric error everywhere (.85 SSIM + .15 L1): the difference of two errors means nothing otherwise. Never a
 minimum over views or branches, and no auto-mask.
@@ -70,15 +71,14 @@ class Config:
 class Joint(Method):
     """Depth, motion and flow that must agree on what is static; each network works alone afterwards."""
 
-    start = StartSchedule(hold=0.7)
-    """Whole until something may be called moving: .4 of the second half."""
-
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config = config
         self.clip_length, self.target = config.frames, config.frames // 2
         self.sources = [i for i in range(config.frames) if i != self.target]
         self.pairs = both_ways(self.target, self.sources)
+        # Whole until something may be called moving.
+        self.start = StartSchedule(hold=config.alone + config.warm_up * (1 - config.alone))
         self.depth_net, self.motion_net, self.flow_net = networks(config.network)
 
     def phases(self) -> tuple[Phase, ...]:

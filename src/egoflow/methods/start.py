@@ -52,7 +52,7 @@ def with_start(terms: LossTerms, clip: Clip, prediction: Prediction, progress: f
     own, guidance = schedule.own(progress), schedule.guidance(progress)
     result = LossTerms({name: (weight * own, value) for name, (weight, value) in terms.items()})
     with_depth = [pair for pair in clip.start if pair[0] in prediction.inv_depth
-                  and (pair in prediction.weight or not prediction.weight)]
+                  and (pair in prediction.motion or not prediction.motion)]
     targets: dict[Pair, SE3] = {}
     if with_depth:
         trusted = _trusted(clip, prediction) if progress >= schedule.hold else clip
