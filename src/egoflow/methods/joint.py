@@ -60,7 +60,7 @@ class Config:
     """Of nothing being farther than the ground, where there is one (geometry/ground.py); 0 switches it off."""
     movers: bool = True
     """Leave what moves by itself out of what teaches depth and motion."""
-    alone: Share = 0.5
+    alone: Share = 0.6
     """Share of the steps in which depth and motion learn alone, at two fifths of the cost."""
     ramp: Share = 0.3
     """Share of a phase in which the agreement of depths and of flows climbs from 0."""
