@@ -9,7 +9,7 @@ chosen on these very frames. Writes results/movers.json.
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from egoflow.console import say
 from egoflow.data.open import open_shots
+from egoflow.evaluation.motion_masks import MotionScores
 from egoflow.geometry.classical_flow import dis_flow
 from egoflow.geometry.flow import backward_warp, rigid_flow
 from egoflow.geometry.pixels import resize_flow, resize_image, resize_map
@@ -126,31 +127,13 @@ def by_fixed_limits(views: list[Explained], *, width: int, image_width: int) -> 
     return opened(said)
 
 
-class Count:
-    """Counts pixels that are said to move, that do, and that are both."""
-
-    def __init__(self) -> None:
-        self.said, self.true, self.both, self.all = 0, 0, 0, 0
-
-    def add(self, said: Tensor, true: np.ndarray) -> None:
-        """Add a frame; what is said is brought to the size of the truth."""
-        there = resize_map(said.float(), height=true.shape[0], width=true.shape[1])[0, 0].numpy() >= 0.5
-        self.said, self.true = self.said + int(there.sum()), self.true + int(true.sum())
-        self.both, self.all = self.both + int((there & true).sum()), self.all + true.size
-
-    def figures(self) -> dict[str, float]:
-        """Return IoU, recall and precision, and the share of all pixels that is said to move."""
-        return {"iou": self.both / max(self.said + self.true - self.both, 1), "recall": self.both / max(self.true, 1),
-                "precision": self.both / max(self.said, 1), "share": self.said / max(self.all, 1)}
-
-
 @torch.no_grad()
-def count(method: Method, sources: Sequence[FrameSource], size: tuple[int, int], *, every: int,
-          kinds: Callable[..., dict[str, Prediction]]) -> dict[str, dict[str, float]]:
-    """Return the figures of every kind of prediction and rule, by name."""
-    found: dict[str, Count] = {}
+def scored(method: Method, sources: Sequence[FrameSource], size: tuple[int, int], *, every: int,
+           kinds: Callable[..., dict[str, Prediction]]) -> dict[str, Mapping[str, float | None]]:
+    """Return the figures of every kind of prediction and rule, by name, at the size of the images."""
+    found: dict[str, MotionScores] = {}
     height, width = size
-    for source in sources:
+    for number, source in enumerate(sources):
         for middle in range(2, len(source) - 2, every):
             true = ~np.asarray(source.truth(middle).static, bool).squeeze()
             clip = clip_of(source, middle, height=height, width=width)
@@ -159,8 +142,9 @@ def count(method: Method, sources: Sequence[FrameSource], size: tuple[int, int],
                 said = {name: movers(views)[1],
                         f"{name}; fixed limits": by_fixed_limits(views, width=width, image_width=true.shape[1])}
                 for rule, mask in said.items():
-                    found.setdefault(rule, Count()).add(mask, true)
-    return {name: counted.figures() for name, counted in found.items()}
+                    there = resize_map(mask.float(), height=true.shape[0], width=true.shape[1])[0, 0].numpy()
+                    found.setdefault(rule, MotionScores()).add(f"{number}/{middle}", there, true)
+    return {name: scores.result(resamples=1).rows[0].values for name, scores in found.items()}
 
 
 def main() -> None:
@@ -173,13 +157,14 @@ def main() -> None:
     settings, method, _ = load_run(Path(args.run), which="last")
     method, size = method.eval(), (settings.data.height, settings.data.width)
     sources = [shot for path in sorted(Path(args.scenes).iterdir()) if path.is_dir() for shot in open_shots(str(path))]
-    found = count(method, sources, size, every=args.every, kinds=of_all_kinds)
+    found = scored(method, sources, size, every=args.every, kinds=of_all_kinds)
     still = [load_world("drive", seed=300_000 + k, frames=16, movers=0, height=128, width=384) for k in range(3)]
-    alone = count(method, still, size, every=args.every, kinds=lambda own, *_: {"nothing moves: own; own flow": own})
+    alone = scored(method, still, size, every=args.every, kinds=lambda own, *_: {"nothing moves: own; own flow": own})
     for name, row in found.items():
-        say(f"{name}: IoU {row['iou']:.3f}, recall {row['recall']:.3f}, precision {row['precision']:.3f}")
+        say(f"{name}: IoU {row['mover_iou']:.3f}, recall {row['mover_recall']:.3f}, "
+            f"precision {row['mover_precision']:.3f}")
     for name, row in alone.items():
-        say(f"{name}: {row['share']:.4f} of the pixels")
+        say(f"{name}: {row['false_alarms']:.4f} of the pixels")
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
     content = {"run": f"{settings.method}:{settings.preset}, seed {settings.loop.seed}, step {settings.loop.steps}",

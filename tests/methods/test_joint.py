@@ -201,9 +201,9 @@ def test_before_there_is_flow_the_start_says_what_is_seen_and_without_it_all_is(
     for start, expected in (({}, torch.ones_like(seen)), (
             {pair: TwoView(flow_ab=said.flow[pair][0], usable=coarse[i:i + 1], b_from_a=said.motion[pair],
                            weight=torch.ones(1)) for i, pair in enumerate(pairs)}, seen)):
-        with_start = replace(clip, start=start)
-        level = levels_of(with_start, alone, pairs)[0]
-        assert torch.equal(_visible(with_start, level, pairs), expected)
+        started = replace(clip, start=start)
+        level = levels_of(started, alone, pairs)[0]
+        assert torch.equal(_visible(started, level, pairs), expected)
 
 
 def test_training_looks_at_one_source_at_a_time_and_at_all_of_them_in_time() -> None:
