@@ -1,11 +1,12 @@
 """Time of one training step at paper size: egoflow's against a plain composition of the same networks and losses.
 
-    python benchmarks/train_step.py [--steps N] [--batch 4]
+    python benchmarks/train_step.py [--steps N] [--batch 4] [--device cuda]
 
 Both sides start from the same weights and take the same steps on the same clips in one process, in turns, so that the
 ratio holds on a noisy machine. The plain side is what one writes first: contiguous (NCHW) tensors, unfused Adam without
 foreach, one warp per source and level, every source's target handled afresh. Prints the ratio, the largest difference
-of the losses, and the share of the step that is convolution; writes results/train_step.json.
+of the losses, and the share of the step that is convolution; writes results/train_step.json (of a GPU,
+results/train_step_gpu.json: the library's step under bfloat16 as the trainer takes it there, the plain one in float32).
 """
 
 import argparse
@@ -33,12 +34,12 @@ CLIP_NORM = 10.0
 WARM_UP = 4
 
 
-def make_clip(batch: int, *, height: int = 128, width: int = 416) -> Clip:
+def make_clip(batch: int, device: torch.device, *, height: int = 128, width: int = 416) -> Clip:
     """Return a batch of three-frame clips of a smooth texture that slides."""
     texture = F.interpolate(torch.rand(batch, 3, height // 8, (width + 16) // 8), (height, width + 16), mode="bicubic")
     images = torch.stack([texture[..., s:s + width] for s in (0, 6, 12)], 1).clamp(0, 1)
     camera = Camera.create(241.0, 246.0, 204.0, 59.0, height=height, width=width)
-    return Clip(images=images, camera=camera.repeated(batch), time_s=torch.zeros(batch, 3), target=1)
+    return Clip(images=images, camera=camera.repeated(batch), time_s=torch.zeros(batch, 3), target=1).to(device)
 
 
 def plain_losses(method: torch.nn.Module, clip: Clip) -> Tensor:
@@ -73,17 +74,18 @@ def plain_warp(source: Tensor, depth: Tensor, camera: Camera, vector: Tensor, he
         Tensor, Tensor]:
     """Return a source on the target's grid and where it is valid, through 3x3 matrices (Zhou 2017, equation 2)."""
     batch = source.shape[0]
-    k = torch.zeros(batch, 3, 3)
+    device = source.device
+    k = torch.zeros(batch, 3, 3, device=device)
     scale_x, scale_y = width / camera.width, height / camera.height
     k[:, 0, 0], k[:, 1, 1], k[:, 2, 2] = camera.fx * scale_x, camera.fy * scale_y, 1
     k[:, 0, 2], k[:, 1, 2] = (camera.cx + 0.5) * scale_x - 0.5, (camera.cy + 0.5) * scale_y - 0.5
     cos, sin = vector[:, 3:].cos(), vector[:, 3:].sin()
-    one, zero = torch.ones(batch), torch.zeros(batch)
+    one, zero = torch.ones(batch, device=device), torch.zeros(batch, device=device)
     rx = torch.stack((one, zero, zero, zero, cos[:, 0], -sin[:, 0], zero, sin[:, 0], cos[:, 0]), 1).view(-1, 3, 3)
     ry = torch.stack((cos[:, 1], zero, sin[:, 1], zero, one, zero, -sin[:, 1], zero, cos[:, 1]), 1).view(-1, 3, 3)
     rz = torch.stack((cos[:, 2], -sin[:, 2], zero, sin[:, 2], cos[:, 2], zero, zero, zero, one), 1).view(-1, 3, 3)
-    y, x = torch.meshgrid(torch.arange(height, dtype=torch.float32), torch.arange(width, dtype=torch.float32),
-                          indexing="ij")
+    y, x = torch.meshgrid(torch.arange(height, dtype=torch.float32, device=device),
+                          torch.arange(width, dtype=torch.float32, device=device), indexing="ij")
     pixels = torch.stack((x, y, torch.ones_like(x))).view(1, 3, -1)
     points = torch.inverse(k) @ pixels * depth.view(batch, 1, -1)
     moved = rx @ ry @ rz @ points + vector[:, :3, None]
@@ -99,7 +101,8 @@ def plain_warp(source: Tensor, depth: Tensor, camera: Camera, vector: Tensor, he
 
 def ours_step(method: torch.nn.Module, clip: Clip, optimizer: torch.optim.Optimizer) -> float:
     """Take one optimiser step as the trainer takes it and return the loss."""
-    terms: LossTerms = method(clip, 1.0)[0]
+    with torch.autocast(clip.images.device.type, torch.bfloat16, enabled=clip.images.is_cuda):
+        terms: LossTerms = method(clip, 1.0)[0]
     optimizer.zero_grad(set_to_none=True)
     terms.total.backward()
     clip_gradients(method, CLIP_NORM)
@@ -125,13 +128,13 @@ def plain_networks(method: torch.nn.Module) -> None:
 
 
 def convolution_share(run: object) -> float:
-    """Return the share of the profiled CPU time that is spent in convolutions and their gradients."""
-    with profile(activities=[ProfilerActivity.CPU]) as record:
+    """Return the share of the profiled time, the GPU's where there is one, of convolutions and their gradients."""
+    cuda = torch.cuda.is_available()
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as record:
         run()  # type: ignore[operator]
     events = record.key_averages()
-    total = sum(e.self_cpu_time_total for e in events)
-    convolution = sum(e.self_cpu_time_total for e in events if "conv" in e.key)
-    return convolution / total
+    times = {e.key: e.self_device_time_total if cuda else e.self_cpu_time_total for e in events}
+    return sum(time_us for key, time_us in times.items() if "conv" in key) / sum(times.values())
 
 
 def cpu_name() -> str:
@@ -146,22 +149,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
+    device = torch.device(args.device)
     torch.manual_seed(0)
     torch.set_flush_denormal(True)
     entry, run = load_preset("sfmlearner:kitti")
     plain, fast = entry.method_type(run.config), entry.method_type(run.config)
     fast.load_state_dict(plain.state_dict())
     plain_networks(plain)
-    lay_out(fast, device=torch.device("cpu"), channels_last=True)
+    plain.to(device)
+    lay_out(fast, device=device, channels_last=True)
     plain_adam = torch.optim.Adam(plain.parameters(), lr=run.optim.lr, foreach=False)
     fast_adam = make_optimizer(fast, run.optim)
     times: dict[str, list[float]] = {"plain": [], "egoflow": []}
     last, drift = {"plain": 0.0, "egoflow": 0.0}, 0.0
-    first = make_clip(args.batch)
+    first = make_clip(args.batch, device)
     difference = abs(float(fast(first, 1.0)[0].total.detach()) - float(plain_losses(plain, first).detach()))
     for index in range(args.steps + WARM_UP):
-        clip = make_clip(args.batch)
+        clip = make_clip(args.batch, device)
         for name, step, method, adam in (("plain", plain_step, plain, plain_adam),
                                          ("egoflow", ours_step, fast, fast_adam)):
             begun = time.perf_counter()
@@ -175,13 +181,15 @@ def main() -> None:
               "ratio": statistics.median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios),
               "loss_difference": difference, "loss_difference_over_steps": drift, "convolution_share": share,
               "batch": args.batch, "size": "128x416",
-              "torch": torch.__version__, "threads": torch.get_num_threads(), "device": "cpu", "cpu": cpu_name(),
+              "torch": torch.__version__, "threads": torch.get_num_threads(), "cpu": cpu_name(),
+              "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
               "date": datetime.date.today().isoformat()}
     for key, value in result.items():
         say(f"{key:18s} {value:.4g}" if isinstance(value, float) else f"{key:18s} {value}")
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
-    (folder / "train_step.json").write_text(json.dumps(result, indent=1) + "\n")
+    name = "train_step_gpu.json" if device.type == "cuda" else "train_step.json"
+    (folder / name).write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
