@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from egoflow.errors import EgoflowError
 
 COMMANDS = {
+    "doctor": "tell what footage can teach, and what is the matter with it, before anything is trained",
     "train": "train a method on video and write a run folder",
     "predict": "predict depth, motion and trajectory, or flow, of a video or folder with a trained run",
     "evaluate": "score a run, or anyone's files, against ground truth",

@@ -8,8 +8,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "egoflow"
 
 LAYERS: tuple[frozenset[str], ...] = tuple(frozenset(names.split()) for names in (
-    "errors", "console", "geometry", "types", "config", "losses networks data worlds", "methods", "registry",
-    "evaluation", "inference", "training", "report", "commands", "cli", "__main__"))
+    "errors", "console", "geometry", "types", "config", "losses networks data worlds doctor", "methods", "registry",
+    "evaluation", "inference", "training", "report", "fit", "commands", "cli", "__main__"))
 """A file imports from earlier layers or from its own folder; parts of one layer do not know each other."""
 
 BANNED_NAMES = frozenset({"pose", "T", "Tcw", "Twc", "c2w", "w2c", "cam2world", "extrinsics"})

@@ -70,7 +70,7 @@ def test_the_files_are_the_worlds_frames(folder: Path) -> None:
     (["driv", "--out", "new"], "did you mean 'drive'"),
     (["drive", "--out", "new", "--size", "32"], "HEIGHTxWIDTH"),
     (["drive", "--out", "new", "--frames", "0"], "frames must be"),
-    (["boxes", "--out", "new", "--movers", "2"], "movers must be"),
+    (["plane", "--out", "new", "--movers", "2"], "movers must be"),
     (["boxes", "--out", "new", "--device", "gpu"], "cannot be used"),
     (["boxes", "--out", "full"], "exists already"),
 ])

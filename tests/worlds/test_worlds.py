@@ -65,7 +65,9 @@ def test_a_world_is_a_frame_source(name: str) -> None:
     ("drive", {"seed": 0, "height": 4}, "height must be"),
     ("drive", {"seed": 0, "width": 96.5}, "width must be"),
     ("drive", {"seed": 0, "density": 0.0}, "density must be"),
-    ("boxes", {"seed": 0, "movers": 1}, "the world drive has movers"),
+    ("plane", {"seed": 0, "movers": 1}, "the worlds drive and boxes have movers"),
+    ("boxes", {"seed": 0, "movers": 21}, "movers must be a whole number from 0 to 20"),
+    ("boxes", {"seed": 0, "turn_deg": 40.0}, "turn_deg from 0 to 30"),
     ("plane", {"seed": 0, "samples": 0}, "samples must be"),
     ("plane", {"seed": 0, "device": "gpu"}, "device 'gpu' cannot be used"),
 ])

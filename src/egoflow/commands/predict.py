@@ -46,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-video", action="store_true", help="write no inv_depth.mp4, movers.mp4, flow.mp4")
     parser.add_argument("--no-movers", action="store_true",
                         help="leave out what moves by itself: mover/, scene_flow/, movers.mp4")
+    parser.add_argument("--also", nargs="+", action="extend", default=[], choices=("cloud", "mesh", "colmap", "report"),
+                        help="also write cloud.ply, mesh.ply, colmap/ (images, cameras and points as COLMAP's text "
+                             "model), or report/: a page with a player and a 3-D view, and cloud.ply")
     parser.add_argument("--no-two-view", action="store_true", help="leave out the classical baseline trajectory")
 
 
@@ -100,6 +103,8 @@ def _wanted(args: argparse.Namespace, method: "Method") -> tuple[bool, bool]:
     quantity = args.quantity or ("depth" if method.needs_camera else "flow")
     if quantity != "flow" and not method.needs_camera:
         raise ConfigError(f"{args.run}: its method gives flow alone, no depth; leave out --quantity {quantity}")
+    if quantity == "flow" and args.also:
+        raise ConfigError(f"--also {' '.join(args.also)} is made of depth and motion, and flow alone is predicted")
     if quantity == "depth" and args.size is not None:
         raise ConfigError("--size is the size that flow is computed at, and no flow is asked for; give --quantity flow")
     return quantity != "flow", quantity != "depth"
@@ -137,9 +142,29 @@ def _write_depth(args: argparse.Namespace, settings: "Run", method: "Method", so
             writer.add(frame)
             bar.advance()
         writer.finish()
+    if args.also:
+        _write_also(args, folder, source, list(writer.frames))
     if line := writer.consistency.line():
         say(line)
     return len(writer.frames)
+
+
+def _write_also(args: argparse.Namespace, folder: "Path", source: "FrameSource", frames: list[int]) -> None:
+    """Write what is made of a finished prediction."""
+    from egoflow.console import note, say
+    from egoflow.errors import DataError
+    from egoflow.inference.cloud_writer import write_scene
+    from egoflow.report.prediction_page import write_report
+
+    report = "report" in args.also
+    try:
+        sizes = write_scene(folder, source, frames, also={*args.also, *(["cloud"] if report else [])})
+        say(", ".join(f"{size} {name}" for name, size in sizes.items()))
+        if report:
+            write_report(folder / "report", folder, source, frames, title=source.name)
+    except DataError as error:
+        # What was predicted is not to be lost for what is made of it.
+        note(f"--also {' '.join(args.also)}: {str(error).replace(str(folder), args.out)}")
 
 
 def _sources(args: argparse.Namespace, settings: "Run", *, needs_camera: bool) -> "list[FrameSource]":

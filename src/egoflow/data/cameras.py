@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from egoflow.data.exif import exif_camera
 from egoflow.data.files import MAX_PIXELS, read_text, write_bytes
 from egoflow.errors import DataError
 from egoflow.geometry.camera import Camera
 
-CAMERA_FORMS = "--camera camera.json | fx,fy,cx,cy | fov=70"
+CAMERA_FORMS = "--camera camera.json | fx,fy,cx,cy | fov=70 | exif"
 """How a user states a camera, for messages."""
 _JSON_FORM = '{"fx": 721.5, "fy": 721.5, "cx": 609.6, "cy": 172.9, "height": 375, "width": 1242}'
 
@@ -143,11 +144,17 @@ def parse_camera(text: str, *, height: int, width: int) -> Camera:
     return read_camera(text, height=height, width=width)
 
 
-def resolve_camera(camera: Camera | str | None, *, height: int, width: int, name: str) -> Camera:
+def resolve_camera(camera: Camera | str | None, *, height: int, width: int, name: str,
+                   file: Path | None = None) -> Camera:
     """Return the camera of ``height`` x ``width`` images from what the caller gave; DataError where nothing is known.
 
-    ``camera`` is a Camera (resized if it states another size of the same image), a text as in ``parse_camera`` or None.
+    ``camera`` is a Camera (resized if it states another size of the same image), a text as in ``parse_camera``, "exif"
+    for what the tags of ``file`` (the video, or an image of the clip) tell, or None.
     """
+    if camera == "exif":
+        if file is None:
+            raise DataError(f"{name}: --camera exif is for videos and folders of images; its camera is told otherwise")
+        return exif_camera(file, height=height, width=width)
     if camera is None:
         raise UnknownCameraError(f"{name}: its camera is not known; give {CAMERA_FORMS} (a phone's main camera: "
                                  "fov=65)")

@@ -94,7 +94,7 @@ class ImageFolder:
         beside = _first(self.path, CAMERA_FILES)
         if camera is None and beside is not None:
             camera = read_camera(beside, height=height, width=width)
-        self.camera = resolve_camera(camera, height=height, width=width, name=str(path))
+        self.camera = resolve_camera(camera, height=height, width=width, name=str(path), file=self.files[0])
         self.time_s = _times_from_names(self.files, fps=fps) if time_s is None else time_s
         if len(self.time_s) != len(self.files):
             raise DataError(f"{path}: {len(self.time_s)} time stamps for {len(self.files)} images; one each is needed")

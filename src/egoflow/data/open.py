@@ -10,6 +10,7 @@ from egoflow.data.flow_frames import FlowFrames
 from egoflow.data.flow_sets import find_shots
 from egoflow.data.folders import IMAGE_SUFFIXES, ImageFolder, clip_folder, is_clip_folder
 from egoflow.data.kitti import is_odometry_sequence, is_raw_drive, odometry_sequence, raw_drive
+from egoflow.data.lens import Straightened, read_lens
 from egoflow.data.video import VIDEO_SUFFIXES, VideoFile
 from egoflow.errors import DataError
 from egoflow.geometry.camera import Camera
@@ -92,10 +93,20 @@ def open_shots(path: str | Path, *, camera: Camera | str | None = None, frames: 
 
     ``camera`` and ``frames`` are those of every one of them.
     """
-    sources = _opened(Path(path), camera)
+    sources = [_straightened(source, Path(path), camera) for source in _opened(Path(path), camera)]
     if frames is None:
         return sources
     return [FrameSlice(s, parse_frames(frames, length=len(s), name=s.name)) for s in sources]
+
+
+def _straightened(source: FrameSource, path: Path, camera: Camera | str | None) -> FrameSource:
+    """Return a source with the lens taken out that its camera file states, that given or that beside the frames."""
+    if isinstance(camera, Camera):
+        return source
+    given = [Path(camera)] if camera is not None else [path / "camera.json", path / source.name / "camera.json"]
+    file = next((f for f in given if f.suffix == ".json" and f.is_file()), None)
+    lens = None if file is None else read_lens(file)
+    return source if lens is None else Straightened(source, lens)
 
 
 def _opened(path: Path, camera: Camera | str | None) -> list[FrameSource]:

@@ -150,7 +150,7 @@ class VideoFile:
         self._stamps, self.time_s = self._index(probed, first[0])
         if len(self.time_s) < 2:
             raise DataError(f"{path}: the video has one frame; at least 2 are needed")
-        self.camera = resolve_camera(camera, height=height, width=width, name=str(path))
+        self.camera = resolve_camera(camera, height=height, width=width, name=str(path), file=self.path)
         self._size = (height, width)
         self._seekable = self._stamps is not None and self.path.suffix.lower() not in _UNSEEKABLE
         self._position = {pts: i for i, pts in enumerate(self._stamps or [])}

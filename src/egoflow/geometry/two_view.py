@@ -5,7 +5,8 @@ robust refinement of the Sampson error over the five parameters. A pair that doe
 rotation, one plane, few inliers) carries weight 0 and a reason. No label is read.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -22,12 +23,19 @@ PLANE_SHARE = 0.85
 """A homography that explains this share of what a rigid motion explains: two motions fit (Longuet-Higgins 1986)."""
 
 
+Fault = Literal["", "matches", "still", "parallax", "essential", "rigid", "plane"]
+"""Why a pair tells no direction: too few matches, no flow, no parallax, no essential matrix, no one rigid motion, or
+one plane."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairGeometry:
     """Two-view geometry of a pair (a, b) as NumPy arrays.
 
     ``flow_ab`` [h, w, 2] in pixels of its own size, ``usable`` bool [h, w]; ``rotation`` [3, 3] and ``direction`` [3]
-    of ``b_from_a`` (unit length); ``weight`` is the inlier share, 0 with a ``reason`` when the pair is degenerate.
+    of ``b_from_a`` (unit length); ``weight`` is the inlier share, 0 with a ``fault`` and its ``reason`` when the pair
+    is degenerate. ``motion_px`` is the median length of the flow, ``parallax_px`` the upper quartile of what the best
+    rotation leaves of it.
     """
 
     flow_ab: np.ndarray
@@ -35,27 +43,29 @@ class PairGeometry:
     rotation: np.ndarray
     direction: np.ndarray
     weight: float
+    motion_px: float = 0.0
+    parallax_px: float = 0.0
+    fault: Fault = ""
     reason: str = ""
 
     def reversed(self, flow_ba: np.ndarray, usable_ba: np.ndarray) -> "PairGeometry":
         """Return the same geometry on the grid of b, pointing to a."""
         direction = -self.rotation.T @ self.direction
-        return PairGeometry(flow_ab=flow_ba, usable=usable_ba, rotation=self.rotation.T, direction=direction,
-                            weight=self.weight, reason=self.reason)
+        return replace(self, flow_ab=flow_ba, usable=usable_ba, rotation=self.rotation.T, direction=direction)
 
 
 def pair_geometry(image_a: np.ndarray, image_b: np.ndarray, camera: Camera, *, seed: int = 0) -> tuple[
         PairGeometry, PairGeometry]:
     """Return the geometry of (a, b) and of (b, a) from two RGB uint8 images [H, W, 3] of one camera."""
-    gray_a, gray_b = (_working_gray(image) for image in (image_a, image_b))
-    flow_ab, flow_ba = _dense_flow(gray_a, gray_b), _dense_flow(gray_b, gray_a)
-    usable_ab, usable_ba = _consistent(flow_ab, flow_ba), _consistent(flow_ba, flow_ab)
+    gray_a, gray_b = (working_gray(image) for image in (image_a, image_b))
+    flow_ab, flow_ba = dense_flow(gray_a, gray_b), dense_flow(gray_b, gray_a)
+    usable_ab, usable_ba = consistent(flow_ab, flow_ba), consistent(flow_ba, flow_ab)
     small = camera.resized(height=gray_a.shape[0], width=gray_a.shape[1])
-    ab = geometry_from_flow(flow_ab, usable_ab, small, texture=_textured(gray_a), seed=seed)
+    ab = geometry_from_flow(flow_ab, usable_ab, small, texture=textured(gray_a), seed=seed)
     return ab, ab.reversed(flow_ba, usable_ba)
 
 
-def _dense_flow(gray_a: np.ndarray, gray_b: np.ndarray) -> np.ndarray:
+def dense_flow(gray_a: np.ndarray, gray_b: np.ndarray) -> np.ndarray:
     """Return the DIS flow [h, w, 2] between two uint8 images [h, w]."""
     return np.ascontiguousarray(np.moveaxis(dis_flow(gray_a, gray_b), 0, 2))
 
@@ -63,36 +73,41 @@ def _dense_flow(gray_a: np.ndarray, gray_b: np.ndarray) -> np.ndarray:
 def geometry_from_flow(flow_ab: np.ndarray, usable: np.ndarray, camera: Camera, *, texture: np.ndarray | None = None,
                        seed: int = 0) -> PairGeometry:
     """Return the geometry that a flow [h, w, 2] implies for ``camera`` (of the flow's size)."""
-    xy_a, xy_b = _matches(flow_ab, usable if texture is None else usable & texture)
+    xy_a, xy_b = matches(flow_ab, usable if texture is None else usable & texture)
     focal = float(camera.fx + camera.fy) / 2
-    rays_a, rays_b = _normalised(xy_a, camera), _normalised(xy_b, camera)
+    rays_a, rays_b = on_unit_plane(xy_a, camera), on_unit_plane(xy_b, camera)
     rotation, residual = rotation_only(rays_a, rays_b)
 
-    def degenerate(reason: str) -> PairGeometry:
-        return PairGeometry(flow_ab=flow_ab, usable=usable, rotation=rotation, direction=np.zeros(3), weight=0.0,
-                            reason=reason)
+    motion = float(np.median(np.linalg.norm(xy_b - xy_a, axis=1))) if len(xy_a) else 0.0
+    parallax = float(np.quantile(residual, 0.75)) * focal if len(xy_a) else 0.0
+
+    def found(fault: Fault = "", reason: str = "", *, weight: float = 0.0, direction: np.ndarray | None = None
+              ) -> PairGeometry:
+        return PairGeometry(flow_ab=flow_ab, usable=usable, rotation=rotation, weight=weight, motion_px=motion,
+                            direction=np.zeros(3) if direction is None else direction, parallax_px=parallax,
+                            fault=fault, reason=reason)
 
     if len(xy_a) < 50:
-        return degenerate(f"only {len(xy_a)} usable matches")
-    if np.median(np.linalg.norm(xy_b - xy_a, axis=1)) < MIN_FLOW_PX:
-        return degenerate(f"no motion: median flow below {MIN_FLOW_PX} px")
-    if np.quantile(residual, 0.75) * focal < MIN_PARALLAX_PX:
-        return degenerate("no parallax: a pure rotation explains the flow")
+        return found("matches", f"only {len(xy_a)} usable matches")
+    if motion < MIN_FLOW_PX:
+        return found("still", f"no motion: median flow below {MIN_FLOW_PX} px")
+    if parallax < MIN_PARALLAX_PX:
+        return found("parallax", "no parallax: a pure rotation explains the flow")
     cv2.setRNGSeed(seed)
     essential, _ = cv2.findEssentialMat(rays_a, rays_b, np.eye(3), method=cv2.RANSAC, prob=0.999,
                                         threshold=0.5 / focal)
     if essential is None or essential.shape[0] < 3:
-        return degenerate("no essential matrix fits")
+        return found("essential", "no essential matrix fits")
     _, rotation_e, direction, _ = cv2.recoverPose(essential[:3], rays_a, rays_b, np.eye(3))
     rotation, direction, distance = refine(rotation_e, direction.ravel(), rays_a, rays_b, noise=0.25 / focal)
     weight = float((distance < 0.5 / focal).mean())
     if weight < MIN_INLIER_SHARE:
-        return degenerate(f"only {weight:.0%} of the flow fits one rigid motion")
+        return found("rigid", f"only {weight:.0%} of the flow fits one rigid motion")
     share, rotation_h = one_plane(rays_a, rays_b, threshold=0.5 / focal)
     if share > PLANE_SHARE * weight:
         rotation = rotation_h
-        return degenerate("one plane: two motions explain the flow")
-    return PairGeometry(flow_ab=flow_ab, usable=usable, rotation=rotation, direction=direction, weight=weight)
+        return found("plane", "one plane: two motions explain the flow")
+    return found(weight=weight, direction=direction)
 
 
 def rotation_only(rays_a: np.ndarray, rays_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -138,13 +153,13 @@ def refine(rotation: np.ndarray, direction: np.ndarray, rays_a: np.ndarray, rays
     a, b = (np.concatenate((r, np.ones((len(r), 1))), 1) for r in (rays_a, rays_b))
     direction = direction / np.linalg.norm(direction)
     for _ in range(steps):
-        base = _sampson(rotation, direction, a, b)
+        base = sampson(rotation, direction, a, b)
         basis = np.linalg.svd(direction[None])[2][1:]
         jacobian = np.empty((len(a), 5))
         for k in range(5):
             delta = np.zeros(5)
             delta[k] = 1e-6
-            jacobian[:, k] = (_sampson(*_moved(rotation, direction, basis, delta), a, b) - base) / 1e-6
+            jacobian[:, k] = (sampson(*_moved(rotation, direction, basis, delta), a, b) - base) / 1e-6
         weight = 1 / (1 + (base / noise) ** 2) ** 2
         normal = (jacobian * weight[:, None]).T @ jacobian
         step = -np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(5) + 1e-12 * np.eye(5),
@@ -152,7 +167,7 @@ def refine(rotation: np.ndarray, direction: np.ndarray, rays_a: np.ndarray, rays
         rotation, direction = _moved(rotation, direction, basis, np.clip(step, -0.1, 0.1))
         if np.abs(step).max() < 1e-8:
             break
-    return rotation, direction, np.abs(_sampson(rotation, direction, a, b))
+    return rotation, direction, np.abs(sampson(rotation, direction, a, b))
 
 
 def _moved(rotation: np.ndarray, direction: np.ndarray, basis: np.ndarray, delta: np.ndarray) -> tuple[
@@ -162,7 +177,7 @@ def _moved(rotation: np.ndarray, direction: np.ndarray, basis: np.ndarray, delta
     return cv2.Rodrigues(delta[:3])[0] @ rotation, moved / np.linalg.norm(moved)
 
 
-def _sampson(rotation: np.ndarray, direction: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def sampson(rotation: np.ndarray, direction: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return signed Sampson distances [n] of homogeneous matches a, b [n, 3]."""
     x, y, z = direction
     essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
@@ -171,7 +186,7 @@ def _sampson(rotation: np.ndarray, direction: np.ndarray, a: np.ndarray, b: np.n
     return (b * line_b).sum(1) / np.sqrt(np.maximum(square, 1e-18))
 
 
-def _working_gray(image: np.ndarray) -> np.ndarray:
+def working_gray(image: np.ndarray) -> np.ndarray:
     """Return the luminance at working size: halved until it has at most WORKING_ROWS rows."""
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     while gray.shape[0] > WORKING_ROWS:
@@ -179,7 +194,7 @@ def _working_gray(image: np.ndarray) -> np.ndarray:
     return gray
 
 
-def _consistent(flow_ab: np.ndarray, flow_ba: np.ndarray) -> np.ndarray:
+def consistent(flow_ab: np.ndarray, flow_ba: np.ndarray) -> np.ndarray:
     """Return the pixels whose flow stays inside and comes back: |f + b|^2 < .01 (|f|^2 + |b|^2) + .5."""
     height, width = flow_ab.shape[:2]
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -190,14 +205,14 @@ def _consistent(flow_ab: np.ndarray, flow_ba: np.ndarray) -> np.ndarray:
     return (error < 0.01 * size + 0.5) & (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
 
 
-def _textured(gray: np.ndarray) -> np.ndarray:
+def textured(gray: np.ndarray) -> np.ndarray:
     """Return the pixels where the weaker eigenvalue of the structure tensor stands out of sensor noise."""
     if min(gray.shape) < 8:
         return np.ones(gray.shape, bool)
     return cv2.cornerMinEigenVal(gray, blockSize=5, ksize=3) > 1e-4
 
 
-def _matches(flow_ab: np.ndarray, use: np.ndarray, *, most: int = 3000) -> tuple[np.ndarray, np.ndarray]:
+def matches(flow_ab: np.ndarray, use: np.ndarray, *, most: int = 3000) -> tuple[np.ndarray, np.ndarray]:
     """Return at most ``most`` matches [n, 2] on an even grid of the used pixels."""
     y, x = np.nonzero(use)
     keep = np.linspace(0, len(x) - 1, min(most, len(x))).astype(int)
@@ -205,7 +220,7 @@ def _matches(flow_ab: np.ndarray, use: np.ndarray, *, most: int = 3000) -> tuple
     return xy, xy + flow_ab[y[keep], x[keep]]
 
 
-def _normalised(xy: np.ndarray, camera: Camera) -> np.ndarray:
+def on_unit_plane(xy: np.ndarray, camera: Camera) -> np.ndarray:
     """Return pixels [n, 2] on the z = 1 plane."""
     centre = np.array([float(camera.cx), float(camera.cy)])
     return (xy - centre) / np.array([float(camera.fx), float(camera.fy)])

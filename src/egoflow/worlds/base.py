@@ -198,7 +198,7 @@ def check_options(name: str, *, seed: int, frames: int, height: int, width: int,
     for option, (value, least, most) in limits.items():
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise ConfigError(f"world {name}: {option} must be a whole number from {least} to {most}, got {value!r}"
-                              + ("; the world drive has movers" if option == "movers" and not most_movers else ""))
+                              + ("; the worlds drive and boxes have movers" * (option == "movers" and not most_movers)))
 
 
 def _device(name: str) -> torch.device:

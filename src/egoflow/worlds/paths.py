@@ -48,6 +48,21 @@ class Waves:
         return self.offset * t + float(np.sum(self.amplitude / rate * swing))
 
 
+def hand_held(random: np.random.Generator, path: Path, *, turn_deg: float) -> Path:
+    """Return ``path`` seen from a camera that turns to and fro in waves of ``turn_deg`` about each of its axes.
+
+    At time 0 it looks along the path, wherever in the waves that is.
+    """
+    amplitude = math.radians(turn_deg)
+    waves = [Waves.random(random, [amplitude, amplitude / 4], [0.3, 0.8]) for _ in range(3)]
+
+    def turned(time_s: float) -> SE3:
+        angles = torch.tensor([wave.at(time_s) - wave.at(0.0) for wave in waves], dtype=torch.float64)
+        return path(time_s) @ SE3(rotation_from_euler_xyz(angles), torch.zeros_like(angles))
+
+    return turned
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Centreline:
     """A smooth curve on the ground: ``x``, ``z`` and ``heading`` (0 = +z) every ``step_m`` from station ``first_m`` on.

@@ -14,15 +14,18 @@ from egoflow.worlds.textures import Texture
 
 
 def world(seed: int, *, frames: int = 2, height: int = 48, width: int = 64, movers: int = 0, samples: int = 1,
-          distance_m: float = 8.0, tilt_deg: float = 20.0, cell_m: float = 3.0, device: str = "cpu") -> World:
-    """Build a wall ``distance_m`` ahead, tilted by ``tilt_deg`` about the vertical, with smooth cells of ``cell_m``.
+          distance_m: float = 8.0, tilt_deg: float = 20.0, cell_m: float = 3.0, roughness: float = 0.0,
+          device: str = "cpu") -> World:
+    """Build a wall ``distance_m`` ahead, tilted by ``tilt_deg`` about the vertical, with cells of ``cell_m``.
+
+    They are smooth at a ``roughness`` of 0, and have ever finer detail towards 1.
 
     The camera moves by 0.4 m and turns by up to 0.3 degrees a frame. Raises ConfigError for ``movers`` > 0.
     """
     check_options("plane", seed=seed, frames=frames, height=height, width=width, movers=movers, samples=samples,
                   most_movers=0)
     random = np.random.default_rng([seed, 3])
-    texture = Texture(low=(0.15, 0.2, 0.3), high=(0.9, 0.8, 0.6), cell=cell_m, roughness=0.0, contrast=0.55)
+    texture = Texture(low=(0.15, 0.2, 0.3), high=(0.9, 0.8, 0.6), cell=cell_m, roughness=roughness, contrast=0.55)
     place = _wall(distance_m, math.radians(tilt_deg), cut_m=float(random.uniform(0, 50)))
     wall = Solid(kind=Kind.GROUND, body_from_solid=place, size=(math.inf, 0.0, math.inf), texture=0)
     scene = Scene(solids=(wall,), textures=(texture,), light=Light(sun=0.0, ambient=1.0, shadows=False))
@@ -31,7 +34,8 @@ def world(seed: int, *, frames: int = 2, height: int = 48, width: int = 64, move
     velocity, turn = 4.0 * heading / np.linalg.norm(heading), np.radians(random.uniform(-3, 3, 3))
     path = constant((*velocity.tolist(), *turn.tolist()))
     return World("plane", scene=scene, path=path, camera=camera, frames=frames, samples=samples, seed=seed,
-                 device=device, options={"distance_m": distance_m, "tilt_deg": tilt_deg, "cell_m": cell_m})
+                 device=device, options={"distance_m": distance_m, "tilt_deg": tilt_deg, "cell_m": cell_m,
+                                                 "roughness": roughness})
 
 
 def _wall(distance_m: float, tilt_rad: float, *, cut_m: float) -> SE3:

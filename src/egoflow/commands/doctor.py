@@ -1,0 +1,136 @@
+"""``egoflow doctor``: what footage can teach, before anything is trained."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from egoflow.doctor.diagnosis import Diagnosis
+    from egoflow.geometry.camera import Camera
+    from egoflow.types import FrameSource
+
+NAME = "doctor"
+HELP = "tell what footage can teach, and what is the matter with it, before anything is trained"
+EXAMPLE = ("egoflow doctor clip.mp4\n"
+           "  egoflow doctor *.mp4 --camera fov=70 --page doctor/")
+CANNOT = 1
+"""Exit code where some clip cannot teach depth."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("source", nargs="+", metavar="SOURCE", help="video, image folder, drive, sequence or world")
+    parser.add_argument("--camera", metavar="CAMERA",
+                        help="camera.json, fx,fy,cx,cy in pixels, fov=DEGREES or exif; wins over what a clip brings")
+    parser.add_argument("--frames", metavar="SLICE", help="which frames of each clip, e.g. 0:200 (default: all)")
+    parser.add_argument("--json", action="store_true", help="write one JSON list, a clip an object")
+    parser.add_argument("--page", metavar="DIR", help="also write a page with the evidence as pictures; must not exist")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Examine clip by clip; returns 1 where one cannot teach depth."""
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    from egoflow.console import say
+    from egoflow.data.files import new_folder
+    from egoflow.doctor.diagnosis import diagnose
+    from egoflow.report.doctor_page import clip_section, write_page
+
+    # All are opened before any is examined: what is wrong with the last is not said after an hour.
+    clips = [found for path in args.source for found in _opened(path, args)]
+    facts, sections = [], []
+    with ExitStack() as stack:
+        folder = None if args.page is None else stack.enter_context(new_folder(Path(args.page)))
+        for number, (path, source, camera) in enumerate(clips):
+            diagnosis = diagnose(source, camera=camera)
+            facts.append(diagnosis.json())
+            if not args.json:
+                say(_text(args, path, source, diagnosis))
+            if folder is not None:
+                sections.append(clip_section(folder, source, diagnosis, prefix=f"clip{number}"))
+        if folder is not None:
+            write_page(folder, sections)
+    if args.json:
+        say(json.dumps(facts, allow_nan=False))
+    elif args.page is not None:
+        say(f"wrote {Path(args.page) / 'index.html'}")
+    return CANNOT if any(about["verdict"] == "cannot" for about in facts) else 0
+
+
+def _opened(path: str, args: argparse.Namespace) -> "list[tuple[str, FrameSource, Camera | None]]":
+    """Open what lies at a path: each clip with the path of its own and the camera that is known of it."""
+    from pathlib import Path
+
+    from egoflow.config import DataConfig
+    from egoflow.data.cameras import UnknownCameraError
+    from egoflow.training.session import open_sources
+
+    data = DataConfig(paths=(path,), camera=args.camera, frames=args.frames)
+    try:
+        sources, known = open_sources(data), True
+    except UnknownCameraError:
+        sources, known = open_sources(data, needs_camera=False), False
+    inside = [Path(path) / source.name for source in sources]
+    own = [str(clip) if len(sources) > 1 and clip.exists() else path for clip in inside]
+    return [(where, source, source.camera if known else None) for where, source in zip(own, sources, strict=True)]
+
+
+def _text(args: argparse.Namespace, path: str, source: "FrameSource", diagnosis: "Diagnosis") -> str:
+    """Return a clip's verdict, findings and figures for a terminal."""
+    from egoflow.doctor.diagnosis import VERDICTS
+
+    about = diagnosis.json()
+    rate = f" at {about['frames_per_s']:.3g} a second" if about["frames_per_s"] else ""
+    blur = f"; blur {about['blur']:.2f} of 1" if about["blur"] is not None else ""
+    lines = [f"{path}: {VERDICTS[diagnosis.verdict]}",
+             f"  {about['frames']} frames of {about['height']}x{about['width']}{rate}{blur}"]
+    if about["motion"] is not None:
+        movers = "" if about["movers"] is None else f", {about['movers']:.0%} off the rigid motion"
+        gap = f"{diagnosis.gap} frame{'s' * (diagnosis.gap > 1)}"
+        lines.append(f"  over {gap} the image moves by {about['motion']:.2%} of its longer side, parallax "
+                     f"{about['parallax']:.2%}, {about['found_again']:.0%} found again{movers}")
+    for finding in diagnosis.findings:
+        sign = {"fatal": "!!", "mend": " !", "note": "  "}[finding.severity]
+        lines.append(f" {sign} {finding.name}: {finding.text}")
+        lines += [f"      -> {finding.remedy}"] if finding.remedy else []
+    return "\n".join([*lines, *([] if diagnosis.verdict == "cannot" else [_next(args, path, source, diagnosis)])])
+
+
+def _next(args: argparse.Namespace, path: str, source: "FrameSource", diagnosis: "Diagnosis") -> str:
+    """Return the command to train with, on the frames and with the camera that can teach."""
+    from egoflow.console import command_line
+
+    wrong = "wrong_camera" in diagnosis.names() and diagnosis.focal.observable
+    camera = _suggested(diagnosis) if wrong or not diagnosis.camera_known else args.camera
+    frames = _slice(args, source, diagnosis)
+    height, width = diagnosis.size
+    words: list[object] = ["train", "joint:tiny", "--data", path, *(["--camera", camera] if camera else []),
+                           *(["--frames", frames] if frames else []), "--out", "run", "--set",
+                           f"data.gap={diagnosis.gap}", f"data.height={height}", f"data.width={width}"]
+    return f"  next: {command_line(*words)}"
+
+
+def _slice(args: argparse.Namespace, source: "FrameSource", diagnosis: "Diagnosis") -> str | None:
+    """Return the frames of the longest shot as --frames of the whole clip; the user's own where there is one shot."""
+    from egoflow.data.open import FrameSlice
+
+    shot = diagnosis.shot()
+    if len(diagnosis.survey.shots) == 1:
+        return args.frames
+    if not isinstance(source, FrameSlice):
+        return f"{shot.start}:{shot.stop}"
+    indices = [source.indices[i] for i in shot]
+    step = indices[1] - indices[0] if len(indices) > 1 else 1
+    return f"{indices[0]}:{indices[-1] + 1}" + (f":{step}" if step > 1 else "")
+
+
+def _suggested(diagnosis: "Diagnosis") -> str:
+    """Return what --camera may be where nobody knows it: the footage's own suggestion, else a phone's."""
+    from egoflow.doctor.intrinsics import phone_fov
+
+    found = diagnosis.survey
+    if not diagnosis.focal.observable:
+        return f"fov={phone_fov(found.width, found.height)}"
+    focal = f"{diagnosis.focal.focal_px:.1f}"
+    return f"{focal},{focal},{(found.width - 1) / 2:g},{(found.height - 1) / 2:g}"

@@ -1,0 +1,162 @@
+"""A clip examined: what was measured, what is the matter, and the verdict.
+
+``cannot`` teach depth: a finding that no setting mends; ``usable``: with the remedies that are named; else ``good``.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from egoflow.doctor.finding import Finding
+from egoflow.doctor.focal import FocalEstimate, asked_pairs, estimate_focal
+from egoflow.doctor.intrinsics import camera_findings, fits
+from egoflow.doctor.light import light_findings
+from egoflow.doctor.motion import MANY_MOVERS, best_gap, is_still, motion_findings
+from egoflow.doctor.pairs import GapReport, PairReport, by_gap, sampled_pairs, usual_motion, with_camera
+from egoflow.doctor.survey import Survey, survey
+from egoflow.geometry.camera import Camera
+from egoflow.types import FrameSource
+
+Verdict = Literal["good", "usable", "cannot"]
+VERDICTS = {"good": "good", "usable": "usable, with what stands below", "cannot": "cannot teach depth"}
+"""Each verdict in words."""
+FEW, LEAST_FRAMES = 20, 3
+STILL_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """All that is known of a clip; ``gap`` is the frame distance to train with, ``size`` (height, width) for it."""
+
+    source: str
+    survey: Survey
+    gaps: tuple[GapReport, ...]
+    pairs: tuple[PairReport, ...]
+    focal: FocalEstimate
+    camera_known: bool
+    findings: tuple[Finding, ...]
+    gap: int
+    size: tuple[int, int]
+    fixed: np.ndarray | None
+    """Where structure is fixed to the image, bool at the size of the pass; None where the scene stands still."""
+    bonnet: int | None
+    """First row of a part of the vehicle along the lower edge, in rows of the pass."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the verdict: the worst finding decides."""
+        kinds = {finding.severity for finding in self.findings}
+        return "cannot" if "fatal" in kinds else "usable" if "mend" in kinds else "good"
+
+    def names(self) -> list[str]:
+        """Return the names of what is the matter, notes left out."""
+        return [finding.name for finding in self.findings if finding.severity != "note"]
+
+    def shot(self) -> range:
+        """Return the frames of the longest shot."""
+        return max(self.survey.shots, key=len)
+
+    def json(self) -> dict[str, Any]:
+        """Return everything but the pixels as plain data."""
+        found, used = self.survey, next((g for g in self.gaps if g.gap == self.gap), None)
+        blur = found.blur[np.isfinite(found.blur)]
+        movers = [p.movers for p in self.pairs if p.gap == self.gap and np.isfinite(p.movers)]
+        return {
+            "source": self.source, "verdict": self.verdict, "frames": found.count, "height": found.height,
+            "width": found.width, "frames_per_s": _rounded(found.frames_per_s), "gap": self.gap,
+            "size": list(self.size), "findings": [asdict(finding) for finding in self.findings],
+            "broken": list(found.broken), "repeats": list(found.repeats), "still": list(found.still),
+            "cuts": list(found.cuts),
+            "exposure_jumps": list(found.jumps), "blur": _rounded(float(np.median(blur))) if blur.size else None,
+            "bars": list(found.bars()), "still_share": _rounded(used.share("still")) if used else None,
+            "motion": _rounded(used.motion) if used else None, "parallax": _rounded(used.parallax) if used else None,
+            "found_again": _rounded(used.usable) if used else None,
+            "movers": _rounded(float(np.median(movers))) if movers else None,
+            "fixed_share": None if self.fixed is None else _rounded(float(self.fixed.mean())),
+            "focal": self.focal.json()}
+
+
+def diagnose(source: FrameSource, *, camera: Camera | None) -> Diagnosis:
+    """Examine a clip; ``camera`` is what is known of its intrinsics, None where nothing is.
+
+    ``source.camera`` stands in where nothing is known. Raises nothing of its own: what cannot be read is a finding.
+    """
+    found = survey(source)
+    pairs, focal = _pairs(source, found, camera)
+    gaps = tuple(by_gap(pairs))
+    gap = best_gap(gaps, frames=max(map(len, found.shots)))
+    motion = None if gap is None or is_still(gaps) else usual_motion(pairs, gap=gap.gap)
+    findings = [*length_findings(found), *light_findings(found, motion=motion)]
+    findings += motion_findings(pairs, gaps, gap, camera_known=camera is not None or focal.observable)
+    findings += camera_findings(camera, focal, source.camera)
+    order = {"fatal": 0, "mend": 1, "note": 2}
+    return Diagnosis(source=source.name, survey=found, gaps=gaps, pairs=tuple(pairs), focal=focal,
+                     camera_known=camera is not None, gap=gap.gap if gap else 1,
+                     size=training_size(found.height, found.width),
+                     fixed=None if motion is None else found.fixed.structure(motion),
+                     bonnet=None if motion is None else found.fixed.bonnet(),
+                     findings=tuple(sorted(findings, key=lambda finding: order[finding.severity])))
+
+
+def _pairs(source: FrameSource, found: Survey, camera: Camera | None) -> tuple[list[PairReport], FocalEstimate]:
+    """Return reports of pairs and the focal length that they suggest.
+
+    Where the camera is not known, or is not the one that they suggest, pairs are judged by that: under a wrong one a
+    turn looks like things that move. Where as much moves under the one suggested, it is no better, and nothing is said.
+    """
+    pairs = sampled_pairs(source, found.shots, source.camera)
+    focal = estimate_focal(pairs, source.camera)
+    if not focal.bounded and len(asked_pairs(pairs, most_movers=1.0)) > focal.pairs:
+        every = estimate_focal(pairs, source.camera, most_movers=1.0)
+        focal = every if every.bounded else focal
+    if fits(camera, focal) if camera is not None else not focal.observable:
+        return pairs, focal
+    whole = source.camera
+    seen = Camera.create(focal.focal_px, focal.focal_px, float(whole.cx), float(whole.cy), height=whole.height,
+                         width=whole.width)
+    judged = [with_camera(pair, seen) for pair in pairs]
+    moving = [pair.movers for pair in judged if np.isfinite(pair.movers)]
+    if moving and float(np.median(moving)) >= MANY_MOVERS:
+        return pairs, replace(focal, observable=False, bounded=False, reason="too much of what is seen moves by itself")
+    return judged, focal
+
+
+def training_size(height: int, width: int) -> tuple[int, int]:
+    """Return the (height, width) to train at on a CPU: the clip's shape, about 64x192 pixels, multiples of 32.
+
+    A clip that is smaller than that is not enlarged.
+    """
+    ratio, area = width / height, min(64 * 192, height * width)
+    rows = max(32, round((area / ratio) ** 0.5 / 32) * 32)
+    return rows, max(32, round(rows * ratio / 32) * 32)
+
+
+def length_findings(found: Survey) -> list[Finding]:
+    """Return what is to be said of the number of frames, of broken ones, and of cuts."""
+    findings = []
+    readable = found.count - len(found.broken)
+    if readable < LEAST_FRAMES:
+        findings.append(Finding(name="short", severity="fatal", text=f"only {readable} readable frames",
+                                remedy="film at least a few seconds"))
+    elif readable < FEW:
+        findings.append(Finding(name="short", severity="mend", text=f"only {readable} readable frames: a network will "
+                                "learn them by heart", remedy="film at least a few seconds"))
+    if found.broken:
+        findings.append(Finding(name="broken", severity="note", remedy="they are passed over",
+                                text=f"{len(found.broken)} of {found.count} frames cannot be read"))
+    if found.cuts:
+        longest = max(found.shots, key=len)
+        where = ", ".join(map(str, found.cuts[:8])) + (", …" if len(found.cuts) > 8 else "")
+        findings.append(Finding(name="cut", severity="mend",
+                                text=f"{len(found.shots)} shots: cuts before frame {where}",
+                                remedy=f"train on one shot; the longest has {len(longest)} frames"))
+    if len(found.still) >= STILL_SHARE * found.count:
+        findings.append(Finding(name="pauses", severity="note", text=f"the image stands still in {len(found.still)} of "
+                                f"{found.count} frames", remedy="they teach nothing; leave them out with --frames"))
+    return findings
+
+
+def _rounded(value: float) -> float | None:
+    """Return a figure to four decimals, None where it is not finite."""
+    return round(value, 4) if np.isfinite(value) else None

@@ -1,0 +1,150 @@
+"""From a prediction folder to a cloud of points, a mesh and a COLMAP model: a second pass over what was written."""
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from egoflow.console import track
+from egoflow.data.colmap import write_colmap
+from egoflow.data.formats import read_image, write_image
+from egoflow.data.ply import write_ply
+from egoflow.data.trajectories import read_trajectory
+from egoflow.errors import DataError
+from egoflow.geometry.camera import Camera
+from egoflow.geometry.se3 import SE3
+from egoflow.inference.cloud import CloudBuilder, agreeing, kept_pixels, unprojected
+from egoflow.inference.fusion import Volume
+from egoflow.inference.written_depth import read_inv_depth
+from egoflow.types import FrameSource
+
+ROWS = 192
+"""Frames are fused at so many rows at most: depth is no finer."""
+CELL = 0.01
+"""Side of a cell of the cloud, as a share of the median depth."""
+MOVES = 0.5
+FARTHEST = 100.0
+"""Units of the networks' depth, whose median is near 1: what is farther is sky."""
+MESH_FRAMES = 300
+"""The mesh is fused from so many frames at most, evenly spread."""
+_AXES = "x right, y down, z forward, first frame = world"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fused:
+    """A frame ready to be fused: depth, where it may be used, image, and the camera that all are of."""
+
+    depth: np.ndarray
+    use: np.ndarray
+    image: np.ndarray
+    camera: Camera
+    world_from_cam: SE3
+
+    def in_world(self) -> np.ndarray:
+        """Return the points [h, w, 3] in world axes."""
+        return unprojected(self.depth, self.camera) @ self.world_from_cam.R.numpy().T + self.world_from_cam.t.numpy()
+
+
+def write_scene(folder: Path, source: FrameSource, frames: Sequence[int], *, also: Collection[str]) -> dict[str, int]:
+    """Write what ``also`` names of a finished prediction of ``frames``; return the sizes of what was written.
+
+    "cloud" is ``cloud.ply``, "mesh" ``mesh.ply``, "colmap" a folder ``colmap/`` with images and points. Edges, far
+    pixels, what moves by itself and points that the next frame sees elsewhere are left out. ``frames`` are all of the
+    prediction, a row of its trajectory each. Raises DataError where the folder holds no depth or no trajectory.
+    """
+    if not (folder / "depth").is_dir() or not (folder / "trajectory_kitti.txt").exists():
+        raise DataError(f"{folder}: holds no depth or no trajectory, of which a cloud is made")
+    reader = _Reader(folder, source, frames)
+    everywhere = range(len(frames))
+    first = next(reader.frames(everywhere), None)
+    if first is None:
+        raise DataError(f"{folder}: none of its depth maps can be read")
+    builder = CloudBuilder(cell=CELL * float(np.median(first.depth)))
+    for frame in track(reader.frames(everywhere), label="cloud", total=len(frames)):
+        builder.add(frame.in_world()[frame.use], frame.image[frame.use])
+    points, colours = builder.cloud()
+    remark = f"{_AXES}; {json.loads((folder / 'prediction.json').read_text('utf-8'))['scale']} scale"
+    sizes = {"points": len(points)}
+    if "cloud" in also:
+        write_ply(folder / "cloud.ply", points, colours, remark=remark)
+    if "mesh" in also:
+        sizes["triangles"] = _write_mesh(folder, reader, points, remark)
+    if "colmap" in also:
+        _write_colmap(folder, source, frames, points, colours)
+    return sizes
+
+
+def _write_colmap(folder: Path, source: FrameSource, frames: Sequence[int], points: np.ndarray, colours: np.ndarray
+                  ) -> None:
+    """Write COLMAP's text model with the images that it names."""
+    path = read_trajectory(folder / "trajectory_kitti.txt", format="kitti").world_from_cam
+    names, places = [], []
+    for place, index in enumerate(track(frames, label="colmap images")):
+        try:
+            image = source.image(index)
+        except DataError:
+            continue
+        names.append(f"{source.frame_name(index)}.png".replace(" ", "_"))
+        places.append(place)
+        write_image(folder / "colmap" / "images" / names[-1], image)
+    write_colmap(folder / "colmap", source.camera, path[places], names, points=points, colours=colours)
+
+
+def _write_mesh(folder: Path, reader: "_Reader", points: np.ndarray, remark: str) -> int:
+    """Fuse the frames into a mesh around the cloud's points; return the number of triangles."""
+    if len(points) < 2:
+        raise DataError(f"{folder}: too few points agree between frames to make a mesh")
+    places = range(0, len(reader.indices), max(1, -(-len(reader.indices) // MESH_FRAMES)))
+    # A few stray points must not stretch the voxels.
+    volume = Volume.around(*np.percentile(points, (1, 99), axis=0))
+    for frame in track(reader.frames(places), label="mesh", total=len(places)):
+        volume.add(frame.depth, frame.use, frame.image, frame.camera, frame.world_from_cam)
+    vertices, colours, faces = volume.mesh()
+    write_ply(folder / "mesh.ply", vertices, colours, faces=faces, remark=remark)
+    return len(faces)
+
+
+class _Reader:
+    """Frames of a prediction folder at fusing size; ``indices`` [N] are those of the source, a row of the path each."""
+
+    def __init__(self, folder: Path, source: FrameSource, indices: Sequence[int]) -> None:
+        self.folder, self.source, self.indices = folder, source, list(indices)
+        self.path = read_trajectory(folder / "trajectory_kitti.txt", format="kitti").world_from_cam
+        height, width = source.camera.height, source.camera.width
+        rows = min(ROWS, height)
+        self.size = (max(1, round(width * rows / height)), rows)
+        self.camera = source.camera.resized(height=rows, width=self.size[0])
+
+    def frames(self, places: range) -> Iterator[_Fused]:
+        """Yield the frames at these places of the path whose depth was written, each checked against the next one."""
+        for place in places:
+            here = self._depth(place)
+            if here is not None:
+                yield self._fused(place, *here)
+
+    def _fused(self, place: int, depth: np.ndarray, known: np.ndarray) -> _Fused:
+        """Return the frame at a place with the pixels that may be used."""
+        use = known & kept_pixels(depth, known)
+        following = self._depth(place + 1) if place + 1 < len(self.indices) else None
+        if following is not None:
+            use &= agreeing(unprojected(depth, self.camera), following[0], self.camera,
+                            self.path[place + 1].inverse() @ self.path[place])
+        name = self.source.frame_name(self.indices[place])
+        mover = self.folder / "mover" / f"{name}.png"
+        if mover.exists():
+            use &= cv2.resize(read_image(mover)[..., 0], self.size, interpolation=cv2.INTER_AREA) < 255 * MOVES
+        image = cv2.resize(self.source.image(self.indices[place]), self.size, interpolation=cv2.INTER_AREA)
+        return _Fused(depth=depth, use=use, image=image, camera=self.camera, world_from_cam=self.path[place])
+
+    def _depth(self, place: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return depth [h, w] at fusing size and where it is known, None where none was written."""
+        inverse = read_inv_depth(self.folder, self.source.frame_name(self.indices[place]))
+        if inverse is None:
+            return None
+        # Depth is never averaged: half-way between two things there is nothing.
+        small = cv2.resize(inverse, self.size, interpolation=cv2.INTER_NEAREST_EXACT)
+        known = np.isfinite(small) & (small > 1 / FARTHEST)
+        return 1 / np.where(known, small, 1 / FARTHEST), known

@@ -1,0 +1,127 @@
+"""Every defect is named for what it is, and what is right passes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from doctor.footage import drive, hand_held
+from egoflow.data.open import open_source
+from egoflow.doctor.diagnosis import diagnose, training_size
+from egoflow.errors import DataError
+from egoflow.types import FrameSource
+from egoflow.worlds.base import load_world
+from egoflow.worlds.defects import DEFECTS, Altered, Kept, with_noise
+
+HOPELESS = {"static", "rotation", "plane"}
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_defect_is_named(name: str) -> None:
+    make, expected = DEFECTS[name]
+    clip = Kept(make(1, drive(1)))
+    found = diagnose(clip, camera=clip.camera)
+    assert found.names() == [expected]
+    assert found.verdict == ("cannot" if name in HOPELESS else "usable")
+    told = next(finding for finding in found.findings if finding.name == expected)
+    assert told.text
+    assert told.remedy
+    assert "\n" not in told.text + told.remedy
+
+
+@pytest.mark.parametrize("clip", [drive, hand_held])
+def test_what_is_right_passes(clip: object) -> None:
+    source = clip(1)  # type: ignore[operator]
+    found = diagnose(source, camera=source.camera)
+    assert found.names() == []
+    assert found.verdict == "good"
+    json.dumps(found.json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("noise", [0, 8])
+def test_noise_and_drifting_light_are_no_motion(noise: float, shared_data: object) -> None:
+    real = open_source(f"{shared_data}/kitti-raw-static-416x128")
+    clip = Altered([(real, i) for i in range(len(real))], name="static", change=with_noise(noise, 0) if noise else None)
+    found = diagnose(clip, camera=clip.camera)
+    assert (found.names(), found.verdict) == (["static"], "cannot")
+
+
+def test_noise_does_not_stop_a_drive() -> None:
+    clip = Altered([(drive(1), i) for i in range(len(drive(1)))], name="noisy", change=with_noise(8, 0))
+    assert diagnose(Kept(clip), camera=clip.camera).verdict == "good"
+
+
+def test_slow_footage_is_trained_on_with_a_gap() -> None:
+    """A fifth of the speed needs frames that are farther apart."""
+    fast, slow = (Kept(load_world("boxes", seed=1, frames=30, height=128, width=192, speed=speed, texture_ratio=1.0))
+                  for speed in (5.0, 1.0))
+    gaps = [diagnose(clip, camera=clip.camera).gap for clip in (fast, slow)]
+    assert gaps[1] >= 4 * gaps[0]
+
+
+def test_a_clip_that_waits_can_teach_what_moves() -> None:
+    """Two thirds of the frames stand at a red light."""
+    order = [*range(8), *[8] * 40, *range(9, 22)]
+    clip = Kept(Altered([(drive(1), i) for i in order], name="waits", change=with_noise(2.0, 0)))
+    found = diagnose(clip, camera=clip.camera)
+    assert found.verdict == "good"
+    assert [finding.name for finding in found.findings] == ["pauses"]
+    assert set(found.survey.still) == set(range(9, 48))
+    assert found.gap <= 2
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_frames_that_come_twice_or_thrice_are_named(times: int) -> None:
+    order = [(drive(1), i // times) for i in range(times * 20)]
+    clip = Kept(Altered(order, name="telecine", change=with_noise(1.0, 0)))
+    found = diagnose(clip, camera=clip.camera)
+    assert found.names() == ["repeats"]
+    assert set(found.survey.repeats) == {i for i in range(times * 20) if i % times}
+
+
+def test_a_covered_lens_is_no_rotation() -> None:
+    dark = Altered([(drive(1), 0)] * 24, name="dark", change=lambda image, index: image // 100)
+    found = diagnose(Kept(Altered([(dark, i) for i in range(24)], name="dark", change=with_noise(1.0, 0))),
+                     camera=drive(1).camera)
+    assert found.verdict == "cannot"
+    assert "rotation" not in found.names()
+
+
+def test_broken_frames_are_counted_and_passed_over() -> None:
+    def broken(image: np.ndarray, index: int) -> np.ndarray:
+        if index in (5, 6):
+            raise DataError(f"frame {index} is broken")
+        return image
+
+    clip = Altered([(drive(1), i) for i in range(len(drive(1)))], name="broken", change=broken)
+    found = diagnose(clip, camera=clip.camera)
+    assert found.survey.broken == (5, 6)
+    assert [finding.name for finding in found.findings] == ["broken"]
+    assert found.verdict == "good"
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_short_clips_say_so(count: int) -> None:
+    clip: FrameSource = Altered([(drive(1), i) for i in range(count)], name="short")
+    found = diagnose(clip, camera=clip.camera)
+    assert "short" in found.names()
+    assert found.verdict == ("usable" if count > 2 else "cannot")
+
+
+def test_without_a_camera_the_doctor_says_what_it_sees() -> None:
+    seen, unseen = hand_held(1), hand_held(1, turn_deg=0.0)
+    told = diagnose(seen, camera=None).findings
+    assert [finding.name for finding in told] == ["no_camera"]
+    assert "suggests a focal length" in told[0].text
+    told = diagnose(unseen, camera=None).findings
+    assert "does not show it" in told[0].text
+
+
+@pytest.mark.parametrize(("native", "size"), [
+    ((375, 1242), (64, 224)), ((480, 640), (96, 128)), ((128, 416), (64, 192)), ((1920, 1080), (160, 96)),
+    ((64, 96), (64, 96))])
+def test_the_size_to_train_at_keeps_the_shape(native: tuple[int, int], size: tuple[int, int]) -> None:
+    found = training_size(*native)
+    assert found == size
+    assert found[0] % 32 == found[1] % 32 == 0
+    assert found[1] / found[0] == pytest.approx(native[1] / native[0], rel=0.2)

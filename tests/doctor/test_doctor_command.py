@@ -1,0 +1,62 @@
+"""egoflow doctor: text, JSON, a page, and one line for what is wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from egoflow.cli import main
+
+SMALL = "world:{}?frames=22&height=128&width=192&samples=1"
+MOVING, TURNING = SMALL.format("boxes") + "&speed=5&texture_ratio=1&seed=1", SMALL.format("boxes") + (
+    "&speed=0&turn_deg=6&texture_ratio=1")
+
+
+def test_text_names_the_next_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", MOVING]) == 0
+    shown = capsys.readouterr().out
+    assert "world" in shown.splitlines()[0] or "boxes" in shown.splitlines()[0]
+    assert "next: egoflow train joint:tiny --data" in shown
+    assert "data.gap=" in shown
+
+
+def test_a_clip_that_cannot_teach_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", TURNING]) == 1
+    shown = capsys.readouterr().out
+    assert "cannot teach depth" in shown
+    assert "only turns" in shown
+    assert "next:" not in shown
+
+
+def test_json_is_a_list_of_clips(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", MOVING, TURNING, "--json"]) == 1
+    first, second = json.loads(capsys.readouterr().out)
+    assert first["verdict"] in ("good", "usable")
+    assert (first["frames"], first["height"], first["width"]) == (22, 128, 192)
+    assert [finding["name"] for finding in second["findings"]][0] == "rotation"
+
+
+def test_the_page_shows_every_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", MOVING, TURNING, "--page", str(tmp_path / "page")]) == 1
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert page.count("<section>") == 2
+    assert "<script" not in page
+    assert "http" not in page
+    for name in {part.split("'")[0] for part in page.split("src='")[1:]}:
+        assert (tmp_path / "page" / name).stat().st_size > 0
+    assert "cannot teach depth" in page
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["none.mp4"], "none.mp4: no such file"),
+    ([MOVING, "--frames", "90:"], "selects nothing"),
+    ([MOVING, "--page", "full"], "exists already"),
+])
+def test_mistakes_are_one_line(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                               monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").write_text("a")
+    assert main(["doctor", *words]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert message in error

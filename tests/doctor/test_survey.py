@@ -1,0 +1,72 @@
+"""What one pass over the frames finds."""
+
+import cv2
+import numpy as np
+import pytest
+
+from doctor.footage import HEIGHT, WIDTH, drive
+from egoflow.doctor.overlays import FixedPixels
+from egoflow.doctor.pairs import same_light
+from egoflow.doctor.survey import blurriness, small_image, survey
+from egoflow.worlds.defects import DEFECTS
+
+
+def grey(index: int = 0) -> np.ndarray:
+    return cv2.cvtColor(drive(1).image(index), cv2.COLOR_RGB2GRAY)
+
+
+def test_blur_grows_with_blur_and_not_with_light() -> None:
+    image = grey()
+    values = [blurriness(cv2.GaussianBlur(image, (0, 0), s)) if s else blurriness(image) for s in (0, 1, 2, 4)]
+    assert values == sorted(values)
+    assert values[-1] > values[0] + 0.3
+    assert blurriness((image * 0.5).astype(np.uint8)) == pytest.approx(values[0], abs=0.03)
+    assert blurriness(np.zeros((40, 40), np.uint8)) == 1.0
+
+
+def test_the_pass_finds_the_very_frames() -> None:
+    middle = len(drive(1)) // 2
+    found = survey(DEFECTS["cut"][0](1, drive(1)))
+    assert found.cuts == (len(drive(1)) - middle,)
+    assert [len(shot) for shot in found.shots] == [len(drive(1)) - middle, middle]
+    found = survey(DEFECTS["repeats"][0](1, drive(1)))
+    assert found.repeats == tuple(range(3, found.count, 4))
+    found = survey(DEFECTS["exposure"][0](1, drive(1)))
+    assert found.jumps == tuple(range(8, found.count, 8))
+
+
+def test_bars_are_measured_to_the_row() -> None:
+    clip = DEFECTS["letterbox"][0](1, drive(1))
+    bar = max(2, drive(1).camera.height // 10)
+    assert survey(clip).fixed.bars() == (bar, bar, 0, 0)
+
+
+def test_structure_is_found_where_it_is_written() -> None:
+    moves = np.ones((HEIGHT, WIDTH))
+    moves[:40, :200] = 0
+    found = survey(DEFECTS["overlay"][0](1, drive(1))).fixed.structure(moves)
+    y, x = np.nonzero(found)
+    assert x.max() < 0.5 * found.shape[1]
+    assert y.max() < 0.35 * found.shape[0]
+    assert found.any()
+    assert not survey(drive(1)).fixed.structure(moves).any()
+
+
+def test_nothing_is_told_of_nothing() -> None:
+    empty = FixedPixels.empty()
+    assert empty.bars() == (0, 0, 0, 0)
+    assert empty.structure(np.ones((1, 1))).size == 0
+    empty.add(np.zeros((20, 30), np.uint8))
+    empty.add(np.zeros((20, 30), np.uint8))
+    assert empty.bars() == (0, 0, 0, 0)
+
+
+def test_small_frames_keep_their_shape() -> None:
+    assert small_image(np.zeros((512, 1000), np.uint8)).shape == (128, 250)
+    assert small_image(np.zeros((100, 1000), np.uint8)).shape == (100, 1000)
+
+
+def test_light_is_matched() -> None:
+    image = grey()
+    darker = np.rint(image * 0.6 + 20).astype(np.uint8)
+    assert np.abs(same_light(darker, image).astype(float) - image).mean() < 1.0
