@@ -80,6 +80,7 @@ def test_the_depth_legend_is_of_the_pictures(out: Path) -> None:
     assert float(legend["high"].split()[0]) == pytest.approx(low, rel=0.05)
     assert float(legend["low"]) == pytest.approx(high, rel=0.05)
     assert "(relative)" in legend["high"]
+    assert len(set(legend["colours"])) == len(legend["colours"]) > 5
 
 
 def test_nothing_to_show_is_said(tmp_path: Path) -> None:

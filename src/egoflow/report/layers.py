@@ -115,7 +115,8 @@ def _depth_painter(prediction: Path, names: list[str]) -> tuple[Layer, Painter]:
     high = max(high, low + 1e-9)
     about = json.loads((prediction / "prediction.json").read_text("utf-8"))
     unit = "m" if about.get("scale") == "metric" else "(relative)"
-    ramp = cv2.applyColorMap(np.linspace(0, 255, _RAMP_STOPS).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, 0, ::-1]
+    steps = np.linspace(0, 255, _RAMP_STOPS).astype(np.uint8).reshape(-1, 1)
+    ramp = cv2.applyColorMap(steps, cv2.COLORMAP_INFERNO)[:, 0, ::-1]
     legend = {"low": f"{1 / max(low, 1e-9):.3g}", "high": f"{1 / high:.3g} {unit}",
               "colours": [f"rgb({r},{g},{b})" for r, g, b in ramp.tolist()],
               "words": "depth; even steps of its inverse"}

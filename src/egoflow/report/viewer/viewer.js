@@ -206,7 +206,7 @@
       const places = data.paths[0].places, middle = places[Math.floor(places.length / 2)];
       let span = 1e-6;
       places.forEach((p) => { span = Math.max(span, Math.hypot(p[0] - middle[0], p[2] - middle[2])); });
-      return { target: middle.slice(), yaw: 0.5, pitch: 0.6, distance: 2.2 * Math.max(span, 3 * data.median_depth) };
+      return { target: middle.slice(), yaw: 0.5, pitch: 0.6, distance: 1.1 * Math.max(span, 3 * data.median_depth) };
     };
     let camera = home();
 
