@@ -27,11 +27,11 @@ def exif_camera(file: Path, *, height: int, width: int) -> Camera:
 
     ``file`` is an image (EXIF) or a video (its container's tags).
     """
-    with_image = _image_tags(file)
-    focal = _video_focal(file, height=height, width=width) if with_image is None else _image_focal(
-        with_image, height=height, width=width)
+    tags = _image_tags(file)
+    focal = _video_focal(file, height=height, width=width) if tags is None else _image_focal(
+        tags, height=height, width=width)
     if focal is None:
-        raise DataError(f"{file}: its tags tell no focal length; give --camera fov=DEGREES, or learn")
+        raise DataError(f"{file}: its tags tell no focal length; give --camera fov=DEGREES")
     return Camera.create(focal, focal, (width - 1) / 2, (height - 1) / 2, height=height, width=width, name=str(file))
 
 

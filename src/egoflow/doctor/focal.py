@@ -20,7 +20,7 @@ from egoflow.geometry.two_view import on_unit_plane, refine
 
 SHARES = np.geomspace(0.35, 3.0, 20)
 """Focal lengths that are asked, as shares of the longer side: fields of view from 110 to 19 degrees along it."""
-LEAST_PAIRS, MOST_PAIRS, POINTS, STEPS = 6, 24, 400, 5
+LEAST_PAIRS, POINTS, STEPS = 6, 400, 5
 FOUND = 0.6
 """Pairs of which less is found again are not asked: long flows are the wrong ones."""
 NOISE_PX = 0.4
@@ -102,8 +102,7 @@ def asked_pairs(reports: Sequence[PairReport], *, most_movers: float = MOST_MOVE
                 and report.movers <= most_movers)
         if good and (report.a not in best or _off(report) < _off(best[report.a])):
             best[report.a] = report
-    found = [best[a] for a in sorted(best)]
-    return found[::max(1, math.ceil(len(found) / MOST_PAIRS))]
+    return [best[a] for a in sorted(best)]
 
 
 def _off(report: PairReport) -> float:
