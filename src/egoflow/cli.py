@@ -20,10 +20,14 @@ from egoflow.errors import EgoflowError
 
 COMMANDS = {
     "doctor": "tell what footage can teach, and what is the matter with it, before anything is trained",
+    "fit": "learn depth, motion and flow from your own clips and write everything: maps, path, cloud, report, model",
     "train": "train a method on video and write a run folder",
     "predict": "predict depth, motion and trajectory, or flow, of a video or folder with a trained run",
     "evaluate": "score a run, or anyone's files, against ground truth",
     "compare": "train methods under one budget on the same clips and compare them on unseen ones",
+    "scale": "turn the unit of a fit into metres, from a speed, a camera height, a GPS track or a known distance",
+    "export": "write a trained run as ONNX or a torch program, verified, with a runner without torch and a model card",
+    "view": "show the report of a fit or a prediction in the browser, served to this machine alone",
     "render": "render a procedural world with exact ground truth",
     "demo": "render, train, predict and evaluate a small example in minutes",
     "methods": "list the methods and their presets",

@@ -143,6 +143,10 @@ class Run:
     motion: MotionMode = "net"
     """Camera motion as the network regresses it, solved from depth and two-view geometry, or the network's refined by
     depth and flow (methods/solved.py). For any method that gives depth and motion."""
+    every_frame: bool = False
+    """Predict every frame, by neighbours ``data.gap`` frames away; else only frames so far apart."""
+    metres_per_unit: Positive | None = None
+    """Length of the unit of its depth and motion, where that is known (``egoflow scale``)."""
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)

@@ -6,7 +6,7 @@ import torch
 
 from egoflow.geometry.camera import Camera
 from egoflow.geometry.se3 import SE3, rotation_exp
-from egoflow.inference.cloud import CloudBuilder, agreeing, kept_pixels
+from egoflow.inference.cloud import DISAGREE, CloudBuilder, disagreement, kept_pixels
 from egoflow.inference.fusion import Volume
 
 CAMERA = Camera.create(90.0, 92.0, 63.5, 47.0, height=96, width=128)
@@ -84,15 +84,15 @@ def test_hidden_points_disagree() -> None:
     depth = np.full((96, 128), 4.0)
     points = rays() * depth[..., None]
     still = SE3.identity(dtype=torch.float64)
-    assert agreeing(points, depth, CAMERA, still).all()
+    assert (disagreement(points, depth, CAMERA, still) < 1e-9).all()
     other = depth.copy()
     other[30:60, 40:80] = 2.0
-    agreed = agreeing(points, other, CAMERA, still)
+    agreed = disagreement(points, other, CAMERA, still) < DISAGREE
     assert not agreed[30:60, 40:80].any()
     assert agreed.sum() == agreed.size - 30 * 40
     # Nothing speaks against what leaves the view.
     away = SE3(torch.eye(3, dtype=torch.float64), torch.tensor([100.0, 0.0, 0.0], dtype=torch.float64))
-    assert agreeing(points, other, CAMERA, away).all()
+    assert np.isnan(disagreement(points, other, CAMERA, away)).all()
 
 
 @pytest.mark.parametrize("batches", [1, 7])

@@ -48,7 +48,7 @@ def test_errors_are_means_over_what_is_known() -> None:
     clips = [clip(0.2, truth=known(still, torch.ones_like(half), depth)), clip(0.4, truth=known(right, half)),
              clip(0.6)]
     method = Says().train()
-    found = held_out_figures(method, clips, device=torch.device("cpu"))
+    found = held_out_figures(method, clips, torch.device("cpu"))
     assert found["held_out/loss"] == pytest.approx(0.4)
     assert found["held_out/epe_px"] == pytest.approx(5 * 48 / 72)
     assert found["held_out/abs_rel"] == pytest.approx(0.5 / 8)
@@ -57,5 +57,5 @@ def test_errors_are_means_over_what_is_known() -> None:
 
 def test_without_truth_there_is_the_loss_alone() -> None:
     unknown = known(torch.zeros(1, 2, HEIGHT, WIDTH), torch.zeros(1, 1, HEIGHT, WIDTH, dtype=torch.bool))
-    assert held_out_figures(Says(), [clip(0.5), clip(0.5, truth=unknown)], device=torch.device("cpu")) == {
+    assert held_out_figures(Says(), [clip(0.5), clip(0.5, truth=unknown)], torch.device("cpu")) == {
         "held_out/loss": 0.5}

@@ -138,8 +138,8 @@ def _world(args: argparse.Namespace, run: "Run") -> dict[str, Any]:
 
 def _claim(out: "Path", about: dict[str, Any]) -> None:
     """Make ``out`` the folder of this comparison; refuse one that holds another, or something else."""
+    from egoflow.data.files import read_json, write_json
     from egoflow.errors import ConfigError
-    from egoflow.report.comparison import read_json, write_json
 
     path = out / "compare.json"
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not path.exists())):

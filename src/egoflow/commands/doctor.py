@@ -63,14 +63,9 @@ def _opened(path: str, args: argparse.Namespace) -> "list[tuple[str, FrameSource
     from pathlib import Path
 
     from egoflow.config import DataConfig
-    from egoflow.data.cameras import UnknownCameraError
-    from egoflow.training.session import open_sources
+    from egoflow.training.session import open_known
 
-    data = DataConfig(paths=(path,), camera=args.camera, frames=args.frames)
-    try:
-        sources, known = open_sources(data), True
-    except UnknownCameraError:
-        sources, known = open_sources(data, needs_camera=False), False
+    sources, known = open_known(DataConfig(paths=(path,), camera=args.camera, frames=args.frames))
     inside = [Path(path) / source.name for source in sources]
     own = [str(clip) if len(sources) > 1 and clip.exists() else path for clip in inside]
     return [(where, source, source.camera if known else None) for where, source in zip(own, sources, strict=True)]
@@ -102,7 +97,7 @@ def _next(args: argparse.Namespace, path: str, source: "FrameSource", diagnosis:
     from egoflow.console import command_line
 
     wrong = "wrong_camera" in diagnosis.names() and diagnosis.focal.observable
-    camera = _suggested(diagnosis) if wrong or not diagnosis.camera_known else args.camera
+    camera = diagnosis.suggested_camera() if wrong or not diagnosis.camera_known else args.camera
     frames = _slice(args, source, diagnosis)
     height, width = diagnosis.size
     words: list[object] = ["train", "joint:tiny", "--data", path, *(["--camera", camera] if camera else []),
@@ -123,14 +118,3 @@ def _slice(args: argparse.Namespace, source: "FrameSource", diagnosis: "Diagnosi
     indices = [source.indices[i] for i in shot]
     step = indices[1] - indices[0] if len(indices) > 1 else 1
     return f"{indices[0]}:{indices[-1] + 1}" + (f":{step}" if step > 1 else "")
-
-
-def _suggested(diagnosis: "Diagnosis") -> str:
-    """Return what --camera may be where nobody knows it: the footage's own suggestion, else a phone's."""
-    from egoflow.doctor.intrinsics import phone_fov
-
-    found = diagnosis.survey
-    if not diagnosis.focal.observable:
-        return f"fov={phone_fov(found.width, found.height)}"
-    focal = f"{diagnosis.focal.focal_px:.1f}"
-    return f"{focal},{focal},{(found.width - 1) / 2:g},{(found.height - 1) / 2:g}"

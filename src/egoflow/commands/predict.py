@@ -85,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
     if depth and len(sources) > 1:
         note(f"{args.source[0]}: of its {len(sources)} shots the first is predicted; flow alone can be of all")
         sources = sources[:1]
+    if method.needs_camera:
+        _warn_of_camera(settings, sources[0])
     method.to(device)
     with new_folder(Path(args.out)) as folder:
         # Flow first: a method without it is refused at its first pair.
@@ -94,6 +96,20 @@ def run(args: argparse.Namespace) -> int:
     say(f"wrote {args.out}: {', '.join(counts)}; " + ", ".join(
         p.name + "/" * p.is_dir() for p in sorted(Path(args.out).iterdir())))
     return 0
+
+
+def _warn_of_camera(settings: "Run", source: "FrameSource") -> None:
+    """Say so where the camera is not of the kind that the run was trained with."""
+    import math
+
+    from egoflow.console import note
+    from egoflow.inference.model_card import trained_cameras
+
+    low, high = trained_cameras(settings)["fov_deg"]
+    fov = 2 * math.degrees(math.atan(source.camera.width / (2 * float(source.camera.fx))))
+    if not low <= fov <= high:
+        note(f"{source.name}: its field of view is {fov:.0f} degrees, and training had {low:.0f} to {high:.0f}: depth "
+             f"and motion will be wrong in scale and shape")
 
 
 def _wanted(args: argparse.Namespace, method: "Method") -> tuple[bool, bool]:
@@ -113,35 +129,22 @@ def _wanted(args: argparse.Namespace, method: "Method") -> tuple[bool, bool]:
 def _write_flow(args: argparse.Namespace, settings: "Run", method: "Method", sources: "list[FrameSource]",
                 folder: "Path") -> int:
     """Write the flow of all pairs; return their number."""
-    from egoflow.console import progress
-    from egoflow.inference.flow_stream import flow_stream
-    from egoflow.inference.flow_writer import FlowWriter
+    from egoflow.inference.prediction_folder import write_flow
 
     trained = settings.data.height, settings.data.width
     size = {None: None, "native": None, "trained": trained}.get(args.size, args.size)
-    with FlowWriter(folder, sources=sources, run=settings, size=size, flow_format=args.flow_format,
-                    video=not args.no_video) as writer, progress(writer.pairs, label="predicting flow") as bar:
-        for pair in flow_stream(method, settings, sources, size=size):
-            writer.add(pair)
-            bar.advance()
-        return writer.finish()
+    return write_flow(folder, method, settings, sources, size=size, flow_format=args.flow_format,
+                      video=not args.no_video)
 
 
 def _write_depth(args: argparse.Namespace, settings: "Run", method: "Method", source: "FrameSource",
                  folder: "Path") -> int:
     """Write depth and motion of one source; return the number of its frames."""
-    from egoflow.console import progress, say
-    from egoflow.inference.stream import predict_stream
-    from egoflow.inference.writer import PredictionWriter
+    from egoflow.console import say
+    from egoflow.inference.prediction_folder import write_depth
 
-    with PredictionWriter(folder, source=source, run=settings, depth_format=args.depth_format,
-                          video=not args.no_video, two_view=not args.no_two_view, movers=not args.no_movers,
-                          flows=args.quantity == "all") as writer, progress(
-            len(writer.frames), label="predicting") as bar:
-        for frame in predict_stream(method, settings, source):
-            writer.add(frame)
-            bar.advance()
-        writer.finish()
+    writer = write_depth(folder, method, settings, source, depth_format=args.depth_format, video=not args.no_video,
+                         two_view=not args.no_two_view, movers=not args.no_movers, flows=args.quantity == "all")
     if args.also:
         _write_also(args, folder, source, list(writer.frames))
     if line := writer.consistency.line():

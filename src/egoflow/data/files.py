@@ -1,6 +1,7 @@
 """Files opened, written whole and listed: every failure of the disk becomes one DataError line."""
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -8,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from egoflow.errors import DataError, EgoflowError
 
@@ -147,3 +148,18 @@ def frame_number(name: str) -> int | None:
     """Return the last number in a file name ("rgb_00012" -> 12), or None."""
     digits = re.findall(r"[0-9]+", name)
     return int(digits[-1]) if digits and len(digits[-1]) < 19 else None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object that a file of our own holds, an empty one where there is none; DataError for a damaged one."""
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(read_text(path, limit=2**26))
+    except ValueError:
+        raise DataError(f"{path}: is damaged; remove it, and it is made again") from None
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write an object as JSON whole or not at all."""
+    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())

@@ -10,7 +10,7 @@ import numpy as np
 
 from egoflow.doctor.finding import Finding
 from egoflow.doctor.focal import FocalEstimate, asked_pairs, estimate_focal
-from egoflow.doctor.intrinsics import camera_findings, fits
+from egoflow.doctor.intrinsics import camera_findings, fits, phone_fov
 from egoflow.doctor.light import light_findings
 from egoflow.doctor.motion import MANY_MOVERS, best_gap, is_still, motion_findings
 from egoflow.doctor.pairs import GapReport, PairReport, by_gap, sampled_pairs, usual_motion, with_camera
@@ -56,6 +56,14 @@ class Diagnosis:
     def shot(self) -> range:
         """Return the frames of the longest shot."""
         return max(self.survey.shots, key=len)
+
+    def suggested_camera(self) -> str:
+        """Return what --camera may be where nobody knows it: what the footage suggests, else a phone's."""
+        found = self.survey
+        if not self.focal.observable:
+            return f"fov={phone_fov(found.width, found.height)}"
+        focal = f"{self.focal.focal_px:.1f}"
+        return f"{focal},{focal},{(found.width - 1) / 2:g},{(found.height - 1) / 2:g}"
 
     def json(self) -> dict[str, Any]:
         """Return everything but the pixels as plain data."""

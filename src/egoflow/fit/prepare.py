@@ -33,9 +33,13 @@ LEAST_FRAMES = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """Clip folders of a source, the ``window`` (top, left, height, width) of its frames that they show, and losses."""
+    """Clip folders of a source, the ``window`` (top, left, height, width) of its frames that they show, and losses.
+
+    ``shots`` are the source's frames of each clip that may be predicted: with the pauses, that are not trained on.
+    """
 
     clips: tuple[Path, ...]
+    shots: tuple[tuple[int, ...], ...]
     window: tuple[int, int, int, int]
     frames: int
     dropped: dict[str, int]
@@ -48,6 +52,8 @@ def prepare(source: FrameSource, diagnosis: Diagnosis, folder: Path) -> Prepared
     shots = [[i for i in shot if not any(i in frames for frames in dropped.values())]
              for shot in diagnosis.survey.shots]
     long = [shot for shot in shots if len(shot) >= LEAST_FRAMES]
+    shown = [tuple(i for i in shot if i not in dropped["broken"] | dropped["repeated"])
+             for shot, kept in zip(diagnosis.survey.shots, shots, strict=True) if len(kept) >= LEAST_FRAMES]
     if not long:
         raise DataError(f"{source.name}: no shot of {LEAST_FRAMES} frames is left after {_words(dropped)}; film longer")
     fixed = None if diagnosis.fixed is None or not diagnosis.fixed.any() else diagnosis.fixed
@@ -65,7 +71,7 @@ def prepare(source: FrameSource, diagnosis: Diagnosis, folder: Path) -> Prepared
         clips.append(clip)
     counts = {why: len(frames) for why, frames in dropped.items() if frames}
     short = sum(len(shot) for shot in shots) - sum(len(shot) for shot in long)
-    return Prepared(clips=tuple(clips), window=window, frames=sum(map(len, long)),
+    return Prepared(clips=tuple(clips), shots=tuple(shown), window=window, frames=sum(map(len, long)),
                     dropped=counts | ({"in short shots": short} if short else {}))
 
 

@@ -44,10 +44,10 @@ def kept_pixels(depth: np.ndarray, known: np.ndarray, *, far: float = FAR) -> np
     return known & smooth & (depth <= np.quantile(depth[known], far))
 
 
-def agreeing(points: np.ndarray, other_depth: np.ndarray, camera: Camera, other_from_this: SE3) -> np.ndarray:
-    """Return which points [h, w, 3] of a frame another frame's depth map [h, w] sees at the same place, bool [h, w].
+def disagreement(points: np.ndarray, other_depth: np.ndarray, camera: Camera, other_from_this: SE3) -> np.ndarray:
+    """Return ``|z' - D| / (z' + D)`` [h, w] of the points of a frame in another one, NaN where they leave its view.
 
-    Points that leave its view are kept: nothing speaks against them.
+    z' is the depth of a point in the other camera, D what its depth map [h, w] says at the nearest pixel. (Bian 2019)
     """
     height, width = other_depth.shape
     moved = torch.from_numpy(points) @ other_from_this.R.T + other_from_this.t
@@ -56,7 +56,7 @@ def agreeing(points: np.ndarray, other_depth: np.ndarray, camera: Camera, other_
     inside = in_front[0] & (x >= 0) & (x < width) & (y >= 0) & (y < height)
     z = np.where(in_front[0], moved[..., 2].numpy(), 1.0)
     there = other_depth[y.clip(0, height - 1), x.clip(0, width - 1)]
-    return ~inside | (np.abs(z - there) < DISAGREE * (z + there))
+    return np.where(inside, np.abs(z - there) / (z + there), np.nan)
 
 
 @dataclass(slots=True)

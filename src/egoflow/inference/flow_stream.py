@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -13,7 +12,14 @@ from egoflow.console import note
 from egoflow.data.open import continuous_runs
 from egoflow.errors import DataError
 from egoflow.geometry.pixels import resize_flow
-from egoflow.inference.stream import clip_of, neighbourhoods, predicted_frames, readable_frames, refuse_nan
+from egoflow.inference.stream import (
+    clip_of,
+    neighbourhoods,
+    neighbours_apart,
+    predicted_frames,
+    readable_frames,
+    refuse_nan,
+)
 from egoflow.methods.base import Method, both_flows
 from egoflow.types import FrameSource, Pair
 
@@ -37,7 +43,8 @@ class FlowPrediction:
 def flow_pairs(run: Run, source: FrameSource) -> list[Pair]:
     """Return the pairs of a source that a run predicts: frames ``run.data.gap`` apart with no jump between them."""
     number = {index: k for k, frames in enumerate(continuous_runs(source)) for index in frames}
-    return [(a, b) for a, b in pairwise(predicted_frames(run, source)) if number[a] == number[b]]
+    frames = predicted_frames(run, source)
+    return [(a, b) for a, b in zip(frames, frames[neighbours_apart(run):], strict=False) if number[a] == number[b]]
 
 
 def flow_stream(method: Method, run: Run, sources: Sequence[FrameSource], *,
@@ -68,12 +75,14 @@ def flow_stream(method: Method, run: Run, sources: Sequence[FrameSource], *,
 
 def _of_one(method: Method, run: Run, source: FrameSource, *, size: tuple[int, int] | None) -> Iterator[FlowPrediction]:
     """Yield the flow of the pairs of one source."""
-    frames, pairs = predicted_frames(run, source), set(flow_pairs(run, source))
-    if jumps := len(frames) - 1 - len(pairs):
-        note(f"{source.name}: {jumps} of {len(frames) - 1} pairs lie across a jump in names or time stamps; left out")
+    frames, pairs, apart = predicted_frames(run, source), set(flow_pairs(run, source)), neighbours_apart(run)
+    wanted = max(len(frames) - apart, 0)
+    if jumps := wanted - len(pairs):
+        note(f"{source.name}: {jumps} of {wanted} pairs lie across a jump in names or time stamps; left out")
     device = next(method.parameters()).device
     before, after = method.target, method.clip_length - 1 - method.target
-    for past, frame, coming in neighbourhoods(readable_frames(source, frames, size=size), before=before, after=after):
+    readable = readable_frames(source, frames, size=size)
+    for past, frame, coming in neighbourhoods(readable, before=before, after=after, apart=apart):
         # A method that looks at no later frame has no flow: both_flows says so.
         if after and (not coming or (frame.index, coming[0].index) not in pairs):
             continue

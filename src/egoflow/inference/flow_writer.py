@@ -22,7 +22,7 @@ from egoflow.geometry.flow import forward_backward_error
 from egoflow.inference.flow_colour import flow_colours, flow_legend
 from egoflow.inference.flow_stream import FlowPrediction, flow_pairs
 from egoflow.inference.held_video import HeldVideo, frames_per_s
-from egoflow.inference.stream import predicted_frames
+from egoflow.inference.stream import neighbours_apart, predicted_frames
 from egoflow.inference.writer import describe
 from egoflow.losses.masks import forward_backward_visible
 from egoflow.types import FlowSource, FrameSource
@@ -50,7 +50,8 @@ class FlowWriter:
         self.flow_format: FlowFormat = flow_format
         self.pairs = sum(len(flow_pairs(run, source)) for source in sources)
         self._numbers, self._folders = {id(source): k for k, source in enumerate(sources)}, _folders(sources)
-        self._starts = np.cumsum([0, *(len(predicted_frames(run, source)) - 1 for source in sources)])
+        apart = neighbours_apart(run)
+        self._starts = np.cumsum([0, *(max(len(predicted_frames(run, source)) - apart, 0) for source in sources)])
         fps = frames_per_s(sources[0], predicted_frames(run, sources[0]))
         self._video = HeldVideo(folder / "flow.mp4", fps=fps) if video else None
         self._colour = _SlowScale()

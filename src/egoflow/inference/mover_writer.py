@@ -1,5 +1,6 @@
 """Write what moves by itself: masks, scene flow, a video, and by choice the two flows behind them."""
 
+from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,7 +17,7 @@ from egoflow.geometry.pixels import resize_flow
 from egoflow.inference.flow_stream import flow_pairs
 from egoflow.inference.held_video import HeldVideo, frames_per_s
 from egoflow.inference.own_motion import OwnMotion
-from egoflow.inference.stream import FramePrediction, predicted_frames
+from egoflow.inference.stream import FramePrediction, neighbours_apart, predicted_frames
 from egoflow.types import FrameSource
 
 COLOUR = np.array((255, 32, 0), np.float32)
@@ -38,7 +39,7 @@ class MoverWriter:
         self.frames, self._pairs = predicted_frames(run, source), set(flow_pairs(run, source))
         fps = frames_per_s(source, self.frames)
         self._video = HeldVideo(folder / "movers.mp4", fps=fps) if video else None
-        self._last: FramePrediction | None = None
+        self._waiting: deque[FramePrediction] = deque(maxlen=neighbours_apart(run))
         self._told = self._led_on = 0
 
     def __enter__(self) -> "MoverWriter":
@@ -50,10 +51,11 @@ class MoverWriter:
             self._video.__exit__(kind, value, trace)
 
     def add(self, frame: FramePrediction) -> None:
-        """Write a frame's mask and picture, and what leads to it from the frame before."""
-        last, self._last = self._last, frame
-        if last is not None and last.own_motion is not None and (last.index, frame.index) in self._pairs:
-            self._write_motion(last, last.own_motion)
+        """Write a frame's mask and picture, and what leads to it from its neighbour before."""
+        for last in self._waiting:
+            if last.own_motion is not None and (last.index, frame.index) in self._pairs:
+                self._write_motion(last, last.own_motion)
+        self._waiting.append(frame)
         if frame.own_motion is None:
             return
         self._told += 1

@@ -9,6 +9,9 @@ from egoflow.geometry.camera import Camera
 from egoflow.methods.solved import classical_views
 from egoflow.types import TwoView
 
+_KEPT = 16
+"""Ways back that wait to be asked for: as many as frames lie between neighbours."""
+
 
 class NeighbourViews:
     """Answer for pairs of neighbouring frames, RGB uint8 [H, W, 3]; both directions of a pair are computed once."""
@@ -18,9 +21,11 @@ class NeighbourViews:
         self._backward: dict[tuple[int, int], TwoView] = {}
 
     def __call__(self, a: int, image_a: np.ndarray, b: int, image_b: np.ndarray) -> TwoView:
-        """Return the geometry of frames ``a`` and ``b``; a stream asks for (a, b) and next for (b, a)."""
+        """Return the geometry of frames ``a`` and ``b``; a stream asks for (a, b) and soon for (b, a)."""
         if (a, b) in self._backward:
             return self._backward.pop((a, b))
         view, back = classical_views(image_a, image_b, self._camera)
-        self._backward = {(b, a): back}
+        while len(self._backward) >= _KEPT:
+            self._backward.pop(next(iter(self._backward)))
+        self._backward[b, a] = back
         return view

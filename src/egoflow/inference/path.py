@@ -25,7 +25,9 @@ class PathBuilder:
         self._pending: SE3 | None = None
 
     def add(self, frame: FramePrediction) -> None:
-        """Take the next frame's motions."""
+        """Take the next frame's motions; those of frames between key frames lead elsewhere."""
+        if not frame.key:
+            return
         self._frames.append(frame.index)
         back = frame.previous_from_this
         if back is not None and self._pending is not None:

@@ -27,7 +27,9 @@ class SelfConsistency:
         self._log_ratio: list[float] = []
 
     def add(self, frame: FramePrediction) -> None:
-        """Compare a frame with the one before."""
+        """Compare a key frame with the one before."""
+        if not frame.key:
+            return
         last, self._last = self._last, frame
         if last is None or last.next_from_this is None:
             return

@@ -28,8 +28,9 @@ class FramePrediction:
     """What a method says of frame ``index``: ``inv_depth`` [h, w] float32 or None, and motions to its neighbours.
 
     ``next_from_this`` and ``previous_from_this`` (unbatched, float64) lead to the nearest frames that could be read;
-    they are None at the ends of the source, or where the method has no motion. ``own_motion`` says what moves by
-    itself, None for a method without depth, motion and flow both ways.
+    they are None at the ends of the source, or where the method has no motion. Of those of key frames, and of no
+    others, the path is made. ``own_motion`` says what moves by itself, None for a method without depth, motion and
+    flow both ways.
     """
 
     index: int
@@ -39,6 +40,7 @@ class FramePrediction:
     previous_from_this: SE3 | None
     scale: Scale = "relative"
     own_motion: OwnMotion | None = None
+    key: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +53,13 @@ class Frame:
 
 
 def predicted_frames(run: Run, source: FrameSource) -> range:
-    """Return the frames of ``source`` that a run predicts: ``run.data.gap`` apart, as it was trained."""
-    return range(0, len(source), run.data.gap)
+    """Return the frames of ``source`` that a run predicts: every one, or ``run.data.gap`` apart, as it was trained."""
+    return range(0, len(source), 1 if run.every_frame else run.data.gap)
+
+
+def neighbours_apart(run: Run) -> int:
+    """Return how many predicted frames a frame's neighbour is away: as many as lie between two frames of training."""
+    return run.data.gap if run.every_frame else 1
 
 
 def predict_stream(method: Method, run: Run, source: FrameSource) -> Iterator[FramePrediction]:
@@ -62,24 +69,28 @@ def predict_stream(method: Method, run: Run, source: FrameSource) -> Iterator[Fr
     motions to repeated frames are not used. A frame that cannot be read is named once and passed over: its neighbours
     then see each other. Raises DataError when there are too few frames, CheckpointError when the weights predict NaN.
     """
-    indices = predicted_frames(run, source)
-    if len(indices) < min(2, method.clip_length):
-        apart = "" if run.data.gap == 1 else f", data.gap={run.data.gap} apart"
-        raise DataError(f"{source.name}: one frame of {len(source)}{apart}; camera motion needs at least 2")
+    indices, apart = predicted_frames(run, source), neighbours_apart(run)
+    if len(indices) < min(apart + 1, method.clip_length):
+        words = "" if run.data.gap == 1 else f", data.gap={run.data.gap} apart"
+        raise DataError(f"{source.name}: one frame of {len(source)}{words}; camera motion needs at least 2")
     size = run.data.height, run.data.width
     device = next(method.parameters()).device
     before, after = method.target, method.clip_length - 1 - method.target
     views = None if method.motion_mode == "net" else NeighbourViews(source.camera)
-    for past, frame, coming in neighbourhoods(readable_frames(source, indices, size=size), before=before, after=after):
+    frames = readable_frames(source, indices, size=size)
+    for number, (past, frame, coming) in enumerate(neighbourhoods(frames, before=before, after=after, apart=apart)):
         clip = clip_of(method, source, past, frame, coming)
         if views is not None:
             # The earlier neighbour first: its pair is the one that the frame before has asked for.
-            near = [(-1, other) for other in list(past)[-1:]] + [(1, other) for other in list(coming)[:1]]
+            near = [(-1, other) for other in past[-1:]] + [(1, other) for other in coming[:1]]
             clip = replace(clip, start={(method.target, method.target + step): views(
                 frame.index, frame.image, other.index, other.image) for step, other in near})
         with torch.no_grad():
             prediction = method.predicted(clip.to(device)).to("cpu")
-        yield _framed(clip, prediction, frame, previous=bool(past), following=bool(coming))
+        said = _framed(clip, prediction, frame, previous=bool(past), following=bool(coming))
+        if run.metres_per_unit is not None:
+            said = in_metres(said, run.metres_per_unit)
+        yield said if number % apart == 0 else replace(said, key=False)
 
 
 def readable_frames(source: FrameSource, indices: range, *, size: tuple[int, int] | None) -> Iterator[Frame]:
@@ -102,14 +113,14 @@ def readable_frames(source: FrameSource, indices: range, *, size: tuple[int, int
         note(f"skipped: {len(broken) - _NAMED} more of the {len(indices)} frames of {source.name} cannot be read")
 
 
-def neighbourhoods(frames: Iterator[Frame], *, before: int, after: int) -> Iterator[
+def neighbourhoods(frames: Iterator[Frame], *, before: int, after: int, apart: int = 1) -> Iterator[
         tuple[Sequence[Frame], Frame, Sequence[Frame]]]:
-    """Yield every frame with up to ``before`` frames before it and up to ``after`` frames after it."""
-    past: deque[Frame] = deque(maxlen=before)
-    coming = deque(islice(frames, 1 + after))
+    """Yield every frame with up to ``before`` frames before it and up to ``after`` frames after it, ``apart`` apart."""
+    past: deque[Frame] = deque(maxlen=before * apart)
+    coming = deque(islice(frames, 1 + after * apart))
     while coming:
         frame = coming.popleft()
-        yield past, frame, coming
+        yield list(past)[-apart::-apart][::-1], frame, list(coming)[apart - 1::apart]
         past.append(frame)
         coming.extend(islice(frames, 1))
 
@@ -148,6 +159,17 @@ def _framed(clip: Clip, prediction: Prediction, frame: Frame, *, previous: bool,
                            next_from_this=motion(1, following), previous_from_this=motion(-1, previous),
                            own_motion=own_motion,
                            inv_depth=None if levels is None else levels[0][0, 0].float().numpy())
+
+
+def in_metres(frame: FramePrediction, metres_per_unit: float) -> FramePrediction:
+    """Return a prediction whose unit is the metre."""
+    motions = {name: None if motion is None else motion.scaled(metres_per_unit) for name, motion in (
+        ("next_from_this", frame.next_from_this), ("previous_from_this", frame.previous_from_this))}
+    own = frame.own_motion
+    return replace(frame, **motions, scale="metric",
+                   inv_depth=None if frame.inv_depth is None else frame.inv_depth / np.float32(metres_per_unit),
+                   own_motion=None if own is None else replace(
+                       own, scene_flow=own.scene_flow * np.float32(metres_per_unit)))
 
 
 def refuse_nan(value: Tensor, key: str) -> None:

@@ -26,7 +26,7 @@ from egoflow.inference.stream import FramePrediction, predicted_frames
 from egoflow.types import FrameSource, Trajectory
 
 PNG_UNITS = 512.0
-"""16-bit steps per unit of depth: up to 128 units, beyond the far end of the networks' range."""
+"""16-bit steps per unit of the networks' depth: up to 128 units, beyond the far end of their range."""
 LARGEST = 65535 / PNG_UNITS
 """Largest depth in a PNG; what is farther (sky) is written as this."""
 
@@ -82,7 +82,7 @@ class PredictionWriter:
         if self._movers is not None:
             self._movers.add(frame)
         self._ask_truth(frame.index)
-        if self._two_view is not None:
+        if self._two_view is not None and frame.key:
             self._two_view.add(frame.index, frame.image)
         if frame.inv_depth is not None:
             height, width = frame.image.shape[:2]
@@ -108,24 +108,25 @@ class PredictionWriter:
         write_camera(self.folder / "camera.json", self.source.camera)
         names = [self.source.frame_name(index) for index in self.frames]
         about = {"method": f"{self.run.method}:{self.run.preset}", "source": self.source.name, "frames": len(names),
-                 "first": names[0], "last": names[-1], "gap": self.run.data.gap,
+                 "first": names[0], "last": names[-1], "gap": self.run.data.gap, "every_frame": self.run.every_frame,
                  "not_readable": [n for n, i in zip(names, self.frames, strict=True) if i not in self._read],
                  "scale": self._scale, "trajectory": "world_from_cam, first frame = world, x right, y down, z forward",
-                 "motion": self.run.motion, "self_consistency": self.consistency.figures()}
+                 "metres_per_unit": self.run.metres_per_unit, "motion": self.run.motion,
+                 "self_consistency": self.consistency.figures()}
         describe(self.folder, about | (self._movers.finish() if self._movers is not None else {}))
 
     def _write_depth(self, name: str, inv_depth: np.ndarray) -> None:
         """Write one depth map, and once the file that says its unit."""
-        folder = self.folder / "depth"
+        folder, unit = self.folder / "depth", self.run.metres_per_unit or 1.0
         with np.errstate(divide="ignore"):
             depth = 1 / inv_depth
         if self.depth_format == "npz":
             write_depth_npz(folder / f"{name}.npz", depth)
         else:
-            write_depth_png(folder / f"{name}.png", np.minimum(depth, LARGEST), units_per_metre=PNG_UNITS)
+            write_depth_png(folder / f"{name}.png", np.minimum(depth, LARGEST * unit), units_per_metre=PNG_UNITS / unit)
         side = folder / "depth.json"
         if not side.exists():
-            content = {"png_units_per_depth_unit": PNG_UNITS, "largest": LARGEST, "scale": self._scale,
+            content = {"png_units_per_depth_unit": PNG_UNITS / unit, "largest": LARGEST * unit, "scale": self._scale,
                        "resized_as": "inverse depth"}
             write_bytes(side, (json.dumps(content) + "\n").encode())
 

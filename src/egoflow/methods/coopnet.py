@@ -121,6 +121,10 @@ class CoopNet(Method):
         """Return b_from_a [B] of images [B, 3, H, W]."""
         return SE3.from_translation_euler(full_precision(self.motion_net(image_a, image_b[:, None])[:, 0]))
 
+    def motion_between(self, image_a: Tensor, image_b: Tensor) -> SE3:
+        """Return b_from_a [B] of images [B, 3, H, W]."""
+        return self.motion(image_a, image_b)
+
     def flow(self, image_a: Tensor, image_b: Tensor) -> list[Tensor]:
         """Return the flow from a to b at full size, then every level, of images [B, 3, H, W]."""
         return self.flow_net(image_a, image_b)

@@ -114,6 +114,12 @@ class DFNet(Method):
             found = dict(zip(pairs, self.motion_net(first, second[:, None])[:, 0].chunk(len(pairs)), strict=True))
         return {pair: SE3.from_translation_euler(full_precision(found[pair])) for pair in pairs}
 
+    def motion_between(self, image_a: Tensor, image_b: Tensor) -> SE3:
+        """Return b_from_a [B] of images [B, 3, H, W]: b stands for every source."""
+        frames = [image_a if i == self.target else image_b for i in range(self.config.frames)]
+        pair = self.target, self.target + 1
+        return self.motion(torch.stack(frames, dim=1), (pair,))[pair]
+
     def flow(self, image_a: Tensor, image_b: Tensor) -> list[Tensor]:
         """Return the flow from a to b at full size, then every level, of images [B, 3, H, W]."""
         flows = self.flow_net(image_a, image_b)

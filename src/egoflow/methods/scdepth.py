@@ -89,6 +89,10 @@ class SCDepth(Method):
         """
         return SE3.from_translation_euler(full_precision(self.motion_net(images)[0]))
 
+    def motion_between(self, image_a: Tensor, image_b: Tensor) -> SE3:
+        """Return b_from_a [B] of images [B, 3, H, W], from an empty memory."""
+        return self.motion(torch.stack((image_a, image_b), dim=1))[:, 0]
+
     def predict(self, clip: Clip) -> Prediction:
         """Predict depth of all frames, and motion of neighbours and of the target and every source, both ways."""
         images = clip.images

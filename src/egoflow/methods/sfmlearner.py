@@ -81,6 +81,10 @@ class SfMLearner(Method):
         vectors, logits = output if isinstance(output, tuple) else (output, [])
         return SE3.from_translation_euler(full_precision(vectors)), logits
 
+    def motion_between(self, image_a: Tensor, image_b: Tensor) -> SE3:
+        """Return b_from_a [B] of images [B, 3, H, W]: b stands for every source."""
+        return self.motion(image_a, image_b[:, None].repeat(1, self.config.frames - 1, 1, 1, 1))[0][:, -1]
+
     def predict(self, clip: Clip) -> Prediction:
         """Predict depth of the target, motion to every source and, if configured, explainability masks."""
         images, t, sources = clip.images, clip.target, clip.sources

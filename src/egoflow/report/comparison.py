@@ -6,7 +6,6 @@ other in this process: the trainer seeds everything itself, and only one method'
 """
 
 import gc
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 
 from egoflow.config import DataConfig, Run, first_difference, run_from_json
 from egoflow.console import note
-from egoflow.data.files import read_text, write_bytes
+from egoflow.data.files import read_json, read_text, write_bytes, write_json
 from egoflow.errors import CheckpointError, DataError, TrainingError
 from egoflow.evaluation.clip_scores import describe_clip_scores
 from egoflow.evaluation.depth import Crop
@@ -243,18 +242,3 @@ def _frames(data: DataConfig) -> dict[Path, set[str]]:
         found[Path(path).resolve()] = {f"{number}/{clip.frame_name(index)}" for number, clip in enumerate(clips)
                                        for index in range(len(clip))}
     return found
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return what a file of the comparison holds, nothing where there is none; DataError for a damaged one."""
-    if not path.exists():
-        return {}
-    try:
-        return json.loads(read_text(path, limit=2**26))
-    except ValueError:
-        raise DataError(f"{path}: is damaged; remove it, and it is made again") from None
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file of the comparison whole or not at all."""
-    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())

@@ -1,7 +1,7 @@
 """Score a trained method, and what it must beat, on clips with truth: by what ``egoflow predict`` gives, in memory."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -40,7 +40,11 @@ Looker = Callable[[int, int, Look], None]
 
 def score_method(method: Method, run: Run, sources: Sequence[FrameSource], *, crop: Crop, look: Looker,
                  label: str) -> Values:
-    """Return the figures of a method over all frames of ``sources``, and show every frame to ``look``."""
+    """Return the figures of a method over the frames of ``sources`` that are as far apart as in training.
+
+    Every frame is shown to ``look``.
+    """
+    run = replace(run, every_frame=False)
     scores = ClipScores(crop=crop)
     with progress(sum(len(predicted_frames(run, source)) for source in sources), label=label) as bar:
         for number, source in enumerate(sources):

@@ -16,8 +16,10 @@ from egoflow.data.clips import ClipDataset
 from egoflow.errors import ConfigError
 from egoflow.training import checkpoint
 from egoflow.training.checkpoint import State
+from egoflow.training.held_out import Judge
 from egoflow.training.session import prepare_start
 from egoflow.training.trainer import Trainer
+from egoflow.types import Clip
 
 PLANNED = 0.92
 """Share of the time that the steps are planned for: the last one must come before the time is over, and a step of a
@@ -82,10 +84,12 @@ def _trial(run: Run, dataset: ClipDataset, steps: int, scratch: Path) -> float:
     return (times[-1] - times[0]) / (len(times) - 1)
 
 
-def train_within(run: Run, dataset: ClipDataset, budget: Budget, *, out: Path) -> State:
+def train_within(run: Run, dataset: ClipDataset, budget: Budget, *, out: Path, held_out: list[Clip] | None = None,
+                 judge: Judge | None = None) -> State:
     """Train ``run`` into ``out``, or go on from what was saved there, until its steps or the time are over.
 
-    Time that was spent before an interruption counts, as far as its steps were saved.
+    ``held_out`` and ``judge`` choose the best checkpoint, as ``Trainer`` says. Time that was spent before an
+    interruption counts, as far as its steps were saved.
     """
     last = out / "last.safetensors"
     saved = checkpoint.read(last)[1] if last.exists() else None
@@ -96,4 +100,4 @@ def train_within(run: Run, dataset: ClipDataset, budget: Budget, *, out: Path) -
         note(f"{out}: goes on from step {saved.step}")
     often = min(run.loop.save_every, max(1, run.loop.steps // _SAVES))
     run = replace(run, loop=replace(run.loop, minutes=left, save_every=often))
-    return Trainer(run, dataset, out=out, resume=saved is not None).fit()
+    return Trainer(run, dataset, out=out, resume=saved is not None, held_out=held_out, judge=judge).fit()

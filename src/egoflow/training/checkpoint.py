@@ -6,6 +6,7 @@ last whole one is there.
 
 import json
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from egoflow.methods.base import Method
 from egoflow.registry import available_methods, build_method, load_method
 
 FORMAT = 1
+MODEL = "model.safetensors"
+"""The weights that a fit has chosen, in its folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,18 @@ def save(path: Path, run: Run, method: nn.Module, state: State, optimizer: torch
         tensors["random.cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["random.cuda"] = torch.cuda.get_rng_state()
+    _write(path, run, state, tensors)
+
+
+def copy(path: Path, other: Path, run: Run, state: State, *, weights_only: bool = False) -> None:
+    """Write the checkpoint ``path`` as ``other``, of another run or state; whole, or with its weights alone."""
+    _, _, tensors = read(path)
+    _write(other, run, state, {name: value for name, value in tensors.items()
+                               if not weights_only or name.startswith("model.")})
+
+
+def _write(path: Path, run: Run, state: State, tensors: dict[str, Tensor]) -> None:
+    """Write tensors with their header whole or not at all."""
     header = {"format": FORMAT, "step": state.step, "best": state.best, "elapsed_s": state.elapsed_s,
               "watch": state.watch, "run": json.loads(run_to_json(run))}
     temporary = path.with_name(path.name + ".partial")
@@ -58,6 +73,17 @@ def save(path: Path, run: Run, method: nn.Module, state: State, optimizer: torch
         temporary.unlink(missing_ok=True)
         raise CheckpointError(f"{path}: cannot save the checkpoint ({error}); free disk space or give another --out, "
                               f"the last one saved is still whole") from None
+
+
+def link(path: Path, other: Path) -> None:
+    """Make ``other`` the same checkpoint as ``path``, without a copy where the disk knows links."""
+    temporary = other.with_name(other.name + ".partial")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except OSError:
+        shutil.copyfile(path, temporary)
+    os.replace(temporary, other)
 
 
 def _optimizer_tensors(method: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -131,8 +157,13 @@ def _like(value: Tensor, parameter: Tensor) -> Tensor:
 
 
 def load_run(folder: Path, *, which: str = "last") -> tuple[Run, Method, State]:
-    """Return run, method (on CPU, in evaluation mode) and state of a run folder or checkpoint file."""
+    """Return run, method (on CPU, in evaluation mode) and state of a run folder or checkpoint file.
+
+    In a folder of ``egoflow fit`` the model that was chosen stands for the last.
+    """
     path = folder / f"{which}.safetensors" if folder.is_dir() else folder
+    if which == "last" and (folder / MODEL).exists():
+        path = folder / MODEL
     if which == "best" and folder.is_dir() and not path.exists() and (folder / "last.safetensors").exists():
         raise CheckpointError(f"{path}: no such checkpoint: the run held no frames out to choose it by (train with "
                               f"--set data.validation=0.1); use the last one")

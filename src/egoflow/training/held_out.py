@@ -1,6 +1,6 @@
 """What held-out clips say of a method in training: its own loss and, where truth is known, its errors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -9,9 +9,13 @@ from egoflow.evaluation.flow import FlowScores
 from egoflow.methods.base import Method
 from egoflow.types import Clip, Prediction
 
+Judge = Callable[[Method, Sequence[Clip], torch.device], dict[str, float]]
+"""What is said of a method in training by clips held out; the first figure chooses the best checkpoint, the lower the
+better."""
+
 
 @torch.no_grad()
-def held_out_figures(method: Method, clips: Sequence[Clip], *, device: torch.device) -> dict[str, float]:
+def held_out_figures(method: Method, clips: Sequence[Clip], device: torch.device) -> dict[str, float]:
     """Return the figures of at least one clip of batch 1, without the two-view start; the method stays in training.
 
     ``held_out/loss`` is the mean of the method's loss at the end of its schedule; ``held_out/epe_px`` the mean over the

@@ -50,6 +50,14 @@ def open_sources(data: DataConfig, *, needs_camera: bool = True) -> list[FrameSo
     return [source for _, source in opened]
 
 
+def open_known(data: DataConfig) -> tuple[list[FrameSource], bool]:
+    """Open as ``open_sources`` does, and say whether the intrinsics are known; a stand-in is where they are not."""
+    try:
+        return open_sources(data), True
+    except UnknownCameraError:
+        return open_sources(data, needs_camera=False), False
+
+
 def _opened(path: str, data: DataConfig, *, needs_camera: bool) -> list[FrameSource]:
     """Return the sources of one path."""
     if path.startswith(WORLD):

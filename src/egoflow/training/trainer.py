@@ -22,7 +22,7 @@ from egoflow.methods.base import Method, Phase
 from egoflow.registry import build_method
 from egoflow.training import checkpoint, distributed
 from egoflow.training.checkpoint import State
-from egoflow.training.held_out import held_out_figures
+from egoflow.training.held_out import Judge, held_out_figures
 from egoflow.training.layout import lay_out
 from egoflow.training.optim import clip_gradients, learning_rate, make_optimizer
 from egoflow.training.recording import Recorder
@@ -43,13 +43,15 @@ class Trainer:
     """Train one method on one data set into one folder.
 
     ``out`` receives run.json, log.jsonl, last.safetensors and best.safetensors. With ``resume`` it goes on from
-    last.safetensors exactly as if it had not been interrupted. ``held_out`` clips, if any, choose the best checkpoint.
+    last.safetensors exactly as if it had not been interrupted. ``held_out`` clips, if any, choose the best checkpoint,
+    by what ``judge`` says of them. healthy.safetensors is the last one saved while the watchdog saw nothing.
     """
 
     def __init__(self, run: Run, dataset: Dataset, *, out: Path, resume: bool = False,
-                 held_out: list[Clip] | None = None) -> None:
+                 held_out: list[Clip] | None = None, judge: Judge | None = None) -> None:
         torch.set_flush_denormal(True)
         self.run, self.dataset, self.out, self.held_out = run, dataset, out, held_out or []
+        self.judge = judge or held_out_figures
         self.device = distributed.pick_device(run.loop.device)
         self.rank, self.world = distributed.join(self.device)
         if run.optim.batch_size % self.world:
@@ -197,18 +199,21 @@ class Trainer:
                 **figures(prediction)}
 
     def _save(self, recorder: Recorder | None) -> None:
-        """Write last.safetensors, and best.safetensors when the held-out loss is the lowest so far."""
+        """Write last.safetensors, and best.safetensors when the held-out figure is the lowest so far."""
         watch = {"first_depth": self.watchdog.first_depth, "counts": self.watchdog.counts}
         self.state = replace(self.state, watch=watch)
-        found = (held_out_figures(self.method, self.held_out, device=self.device)
+        found = (self.judge(self.method, self.held_out, self.device)
                  if self.held_out and self.run.loop.keep_best else {})
-        better = found.get("held_out/loss", float("inf")) < self.state.best
+        score = next(iter(found.values()), float("inf"))
+        better = score < self.state.best
         if better:
-            self.state = replace(self.state, best=found["held_out/loss"])
+            self.state = replace(self.state, best=score)
         if self.rank == 0:
             if better:
                 checkpoint.save(self.out / "best.safetensors", self.run, self.method, self.state)
             checkpoint.save(self.out / "last.safetensors", self.run, self.method, self.state, self.optimizer)
+            if self.run.loop.watchdog and not self.watchdog.counts:
+                checkpoint.link(self.out / "last.safetensors", self.out / "healthy.safetensors")
             if recorder is not None and found:
                 recorder.write(self.state.step, found)
 

@@ -49,9 +49,17 @@ def figures(prediction: Prediction) -> dict[str, float]:
     return {k: float(v) for k, v in out.items()}
 
 
+class CollapseError(TrainingError):
+    """Training has collapsed; ``symptom`` is a key of REMEDIES."""
+
+    def __init__(self, message: str, *, symptom: str) -> None:
+        super().__init__(message)
+        self.symptom = symptom
+
+
 @dataclass
 class Watchdog:
-    """Count how long each symptom has lasted; raise TrainingError once one has lasted ``patience`` checks."""
+    """Count how long each symptom has lasted; raise CollapseError once one has lasted ``patience`` checks."""
 
     patience: int = 10
     ignore_before: int = 100
@@ -59,7 +67,7 @@ class Watchdog:
     counts: dict[str, int] = field(default_factory=dict)
 
     def check(self, step: int, figure: dict[str, float]) -> None:
-        """Look at the figures of a step; raises TrainingError that names the collapse and the knob."""
+        """Look at the figures of a step; raises CollapseError that names the symptom and the knob."""
         if step < self.ignore_before:
             return
         median = figure.get("depth/median")
@@ -69,8 +77,8 @@ class Watchdog:
         self.counts = {name: self.counts.get(name, 0) + 1 for name in present}
         for name, count in self.counts.items():
             if count >= self.patience:
-                raise TrainingError(f"stopped at step {step}: {name}: {REMEDIES[name]} "
-                                    f"(go on all the same: --set loop.watchdog=false)")
+                raise CollapseError(f"stopped at step {step}: {name}: {REMEDIES[name]} "
+                               f"(go on all the same: --set loop.watchdog=false)", symptom=name)
 
     def _symptoms(self, figure: dict[str, float]) -> list[str]:
         """Return the names of the symptoms that the figures show."""

@@ -1,0 +1,40 @@
+"""What to try next, from what a fit has found."""
+
+from typing import Any
+
+from egoflow.fit.footage import Footage
+
+FEW_FRAMES, EARLY, LATE = 200, 0.85, 0.98
+SPREAD, RETURN = 0.1, 0.1
+UNEXPLAINED = 0.6
+
+
+def advice(footage: Footage, figures: dict[str, Any]) -> list[str]:
+    """Return sentences, the most useful first; never none."""
+    own = figures["shots"][0]["self_consistency"]
+    left, said = figures["unexplained"], []
+    facts = footage.facts
+    if any(about["camera"]["from"] == "assumed" for about in facts):
+        said.append("Tell the camera: --camera camera.json, or fov=DEGREES. The footage does not show its focal "
+                    "length, and with a wrong one depth is bent and the path turns too little or too much.")
+    if left["chosen"] is not None and left["flat_depth"] and left["chosen"] > UNEXPLAINED * left["flat_depth"]:
+        said.append("Depth explains little of how the images move. Train longer (--budget), or look at what the doctor "
+                    "says of the footage.")
+    elif left["chosen"] is not None and figures["chosen_step"] >= LATE * figures["steps"]:
+        said.append("The last checkpoint was the best one: a longer --budget will give better depth.")
+    elif left["chosen"] is not None and figures["chosen_step"] < EARLY * figures["steps"]:
+        said.append("Depth got worse towards the end of training: more footage of the same kind will help more than a "
+                    "longer --budget.")
+    if sum(shot["frames"] for shot in figures["shots"]) < FEW_FRAMES:
+        said.append("Film more: with fewer than 200 frames a network learns these views by heart, and other clips of "
+                    "the same place will be worse.")
+    if (spread := own.get("depth_ratio_spread")) is not None and spread > SPREAD:
+        said.append("Depths of neighbouring frames differ in scale: the path drifts. Frames that move more "
+                    f"(--set data.gap={figures['gap'] + 1}) or a longer --budget hold them together.")
+    if (share := own.get("return_share")) is not None and share > RETURN:
+        said.append("A step there and back does not lead home: motion is uncertain. Look at the flow and at what moves "
+                    "by itself, in the player above.")
+    if figures["scale"] == "relative":
+        said.append("Lengths are in no unit: egoflow scale RUN with a speed, a camera height, a GPS track or a known "
+                    "distance makes them metres.")
+    return said or ["Nothing stands out. Try other clips of the same camera: egoflow predict RUN CLIP --out DIR."]

@@ -1,0 +1,86 @@
+"""What a fit trains and for how long: decided once, kept in ``plan.json``, and followed however often it is stopped.
+
+A time becomes a number of steps by a trial that takes another time whenever it is run; the number is kept, so that a
+fit that was killed ends as one that was not.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from egoflow.config import Run, first_difference, run_from_json, run_to_json, with_settings
+from egoflow.console import note
+from egoflow.data.clips import ClipDataset
+from egoflow.data.files import read_json, write_json
+from egoflow.errors import ConfigError
+from egoflow.fit.footage import Footage
+from egoflow.registry import load_method, load_preset
+from egoflow.training.budget import Budget, planned_steps
+
+FILE = "plan.json"
+CANDIDATES = 20
+"""Checkpoints of a training; those of its last phase can be chosen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The run to train, the seconds that its steps are to take (None: no limit), and what was changed on the way.
+
+    ``changes`` are the settings that the watchdog's collapses have cost, in order.
+    """
+
+    run: Run
+    seconds: float | None
+    changes: tuple[str, ...] = ()
+
+    def changed(self, setting: str) -> "Plan":
+        """Return the plan with one more setting ``key=value``."""
+        return replace(self, run=with_settings(self.run, [setting]), changes=(*self.changes, setting))
+
+
+def wanted_run(footage: Footage, *, recipe: str, settings: Sequence[str], seed: int) -> Run:
+    """Return the recipe's preset on prepared footage, with the settings of a user."""
+    method, preset = load_preset(recipe)
+    if not method.method_type.needs_camera:
+        raise ConfigError(f"--recipe {recipe}: its method gives flow alone, and a fit needs depth and motion; 'egoflow "
+                          f"methods' lists the others")
+    data = replace(preset.data, paths=tuple(shot.clip for shot in footage.shots), camera=None, frames=None,
+                   gap=footage.gap, height=footage.size[0], width=footage.size[1], validation=0.0)
+    run = replace(preset, data=data, loop=replace(preset.loop, seed=seed), every_frame=True)
+    return with_settings(run, list(settings))
+
+
+def make_plan(out: Path, run: Run, dataset: ClipDataset, budget: Budget) -> Plan:
+    """Return the plan that ``out`` holds, or time some steps and write it.
+
+    Raises ConfigError where it is the plan of another run.
+    """
+    if (out / FILE).exists():
+        plan = read_plan(out)
+        asked = with_settings(run, list(plan.changes))
+        if other := first_difference(plan.run, asked):
+            raise ConfigError(f"{out}: was begun with another {other}; give the same words, or another --out")
+        return plan
+    steps, step_s = planned_steps(run, dataset, budget, scratch=out / "trial")
+    if step_s is not None:
+        note(f"{steps} steps of about {1000 * step_s:.0f} ms in {budget}")
+    loop = replace(run.loop, steps=steps, save_every=max(1, steps // CANDIDATES))
+    plan = Plan(run=replace(run, loop=loop), seconds=budget.seconds)
+    write_plan(out, plan)
+    return plan
+
+
+def write_plan(out: Path, plan: Plan) -> None:
+    """Write ``plan.json``."""
+    write_json(out / FILE, {"run": json.loads(run_to_json(plan.run)), "seconds": plan.seconds,
+                                   "changes": list(plan.changes)})
+
+
+def read_plan(out: Path) -> Plan:
+    """Return what ``plan.json`` of a fit holds."""
+    path = out / FILE
+    content = read_json(path)
+    config_type = load_method(content["run"]["method"]).config_type
+    return Plan(run=run_from_json(json.dumps(content["run"]), config_type, name=path), seconds=content["seconds"],
+                changes=tuple(content["changes"]))

@@ -1,0 +1,161 @@
+"""Train by the plan: after a collapse from where all was well and with one knob turned; choose without truth."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from egoflow.config import Run, first_difference
+from egoflow.console import note
+from egoflow.data.files import read_json, write_json
+from egoflow.errors import TrainingError
+from egoflow.fit.plan import Plan, write_plan
+from egoflow.fit.proxy import KEY, held_out_clips, judged, unexplained_by_flat_depth
+from egoflow.geometry.camera import Camera
+from egoflow.registry import build_method
+from egoflow.training import checkpoint
+from egoflow.training.budget import Budget, prepare, train_within
+from egoflow.training.checkpoint import State
+from egoflow.training.distributed import pick_device
+from egoflow.training.session import make_dataset
+from egoflow.training.watchdog import CollapseError
+from egoflow.types import Clip, FrameSource
+
+FILE = "scores.json"
+OVERTIME = 1.5
+"""A training that takes so many times its planned time is ended: the machine has become busy."""
+NOT_FINITE = "not finite"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """What was left unexplained (fit/proxy.py): by the chosen checkpoint, before training, and by flat depth.
+
+    None where no held-out pair tells. ``history`` has (step, score) of every checkpoint.
+    """
+
+    step: int
+    steps: int
+    chosen: float | None
+    start: float | None
+    flat: float | None
+    history: tuple[tuple[int, float], ...]
+    elapsed_s: float
+
+
+def teach(out: Path, plan: Plan, sources: Sequence[FrameSource]) -> tuple[Plan, Scores]:
+    """Train below ``out/training`` and write ``out/model.safetensors``, or go on with it.
+
+    Raises TrainingError where training collapses twice, or where no checkpoint is better than none.
+    """
+    folder = out / "training"
+    if (out / FILE).exists():
+        return plan, read_scores(out)
+    cache = folder / "cache"
+    while True:
+        held_out = held_out_clips(plan.run, sources, cache=cache)
+        roll_back(folder, plan.run)
+        try:
+            _train(folder, plan, sources, held_out)
+            break
+        except TrainingError as error:
+            symptom = error.symptom if isinstance(error, CollapseError) else NOT_FINITE
+            if plan.changes:
+                raise TrainingError(f"{error} (tried already: {', '.join(plan.changes)})") from error
+            plan = plan.changed(knob(symptom, plan.run))
+            note(f"{str(error).split(': ')[0]}: {symptom}; going on from the last healthy step with "
+                 f"{plan.changes[-1]}")
+            write_plan(out, plan)
+    scores = _chosen(out, folder, plan, held_out, camera=_words(sources[0].camera))
+    write_json(out / FILE, asdict(scores))
+    return plan, scores
+
+
+def read_scores(out: Path) -> Scores:
+    """Return what ``scores.json`` of a fit holds."""
+    known = read_json(out / FILE)
+    return Scores(**known | {"history": tuple(map(tuple, known["history"]))})
+
+
+def knob(symptom: str, run: Run) -> str:
+    """Return the setting that a symptom asks for: the one that its remedy (training/watchdog.py) names first and has.
+
+    A third of the learning rate where it names none that the method has.
+    """
+    own = {field.name for field in dataclasses.fields(run.config)}
+    smooth = next((name for name in ("depth_smooth_weight", "smooth_weight") if name in own), None)
+    if symptom == "zero motion":
+        return f"data.gap={run.data.gap + 1}"
+    if symptom == "constant depth" and smooth is not None:
+        return f"config.{smooth}={getattr(run.config, smooth) / 4:g}"
+    if symptom in ("mask at 0", "mask at 1") and "explain_weight" in own:
+        return f"config.explain_weight={run.config.explain_weight * (3 if symptom == 'mask at 0' else 1 / 3):g}"
+    return f"optim.lr={run.optim.lr / 3:g}"
+
+
+def roll_back(folder: Path, run: Run) -> None:
+    """Where ``folder`` was trained with other settings than those of ``run``, go back to its last healthy step.
+
+    Where there is none, training begins anew.
+    """
+    last, healthy = folder / "last.safetensors", folder / "healthy.safetensors"
+    if not last.exists() or first_difference(checkpoint.read(last)[0], run) is None:
+        return
+    (folder / "best.safetensors").unlink(missing_ok=True)
+    if healthy.exists():
+        _, state, _ = checkpoint.read(healthy)
+        checkpoint.copy(healthy, last, run, replace(state, best=math.inf, watch=None))
+    else:
+        last.unlink()
+
+
+def _train(folder: Path, plan: Plan, sources: Sequence[FrameSource], held_out: list[Clip]) -> None:
+    """Take the steps that are left of the plan."""
+    dataset = make_dataset(plan.run, list(sources), cache=folder / "cache")
+    prepare(dataset)
+    budget = Budget(steps=plan.run.loop.steps) if plan.seconds is None else Budget(seconds=OVERTIME * plan.seconds)
+    state = train_within(plan.run, dataset, budget, out=folder, held_out=held_out, judge=judged)
+    if state.step < plan.run.loop.steps:
+        note(f"training took {OVERTIME:g} times as long as planned and was ended at step {state.step} of "
+             f"{plan.run.loop.steps}: the machine was busy")
+
+
+def _words(camera: Camera) -> str:
+    """Return a camera as --camera takes it for clips of any size."""
+    return f"fov={2 * math.degrees(math.atan(camera.width / (2 * float(camera.fx)))):.2f}"
+
+
+def _chosen(out: Path, folder: Path, plan: Plan, held_out: list[Clip], *, camera: str) -> Scores:
+    """Write the best checkpoint as the model; raise TrainingError where it is no better than an untrained one.
+
+    ``camera`` is taken for other clips that bring none.
+    """
+    best, last = folder / "best.safetensors", folder / "last.safetensors"
+    path = best if best.exists() else last
+    _, state, _ = checkpoint.read(path)
+    _, ended, _ = checkpoint.read(last)
+    device = pick_device(plan.run.loop.device)
+    torch.manual_seed(plan.run.loop.seed)
+    before = judged(build_method(plan.run).to(device), held_out, device).get(KEY)
+    flat = unexplained_by_flat_depth(held_out)
+    history = _history(folder / "log.jsonl")
+    chosen = dict(history).get(state.step)
+    if chosen is not None and before is not None and chosen >= before:
+        raise TrainingError(f"{out}: training made nothing better: depth leaves {chosen:.3f} of the flow between "
+                            f"held-out frames unexplained, and left {before:.3f} before; give a longer --budget, or "
+                            f"look at {out / 'footage' / 'index.html'}")
+    # Without the time that it took: the model of a run that was killed is the same file.
+    run = replace(plan.run, data=replace(plan.run.data, camera=camera))
+    checkpoint.copy(path, out / checkpoint.MODEL, run, State(step=state.step), weights_only=True)
+    return Scores(step=state.step, steps=plan.run.loop.steps, chosen=chosen, start=before,
+                  flat=flat if math.isfinite(flat) else None, history=tuple(history), elapsed_s=ended.elapsed_s)
+
+
+def _history(log: Path) -> list[tuple[int, float]]:
+    """Return (step, score) of every checkpoint that was scored."""
+    rows = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    return [(row["step"], row[KEY]) for row in rows if row.get(KEY) is not None]

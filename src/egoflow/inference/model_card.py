@@ -1,0 +1,94 @@
+"""What lies beside an exported model: what it was trained on, for which cameras, what it is worth, and what not."""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from egoflow.config import Run
+from egoflow.data.cameras import parse_camera, read_camera
+from egoflow.data.files import read_json
+from egoflow.errors import DataError
+
+TOLERANCE = 1.15
+"""A camera whose focal length is so many times that of training is none of its kind."""
+
+
+def trained_cameras(run: Run) -> dict[str, Any]:
+    """Return the range of horizontal fields of view in degrees that a run may be used at, and that of its training."""
+    shares = list(_focal_shares(run))
+    if not shares:
+        return {"trained_fov_deg": None, "fov_deg": [1.0, 175.0]}
+    low, high = min(shares), max(shares)
+    return {"trained_fov_deg": [_fov(high), _fov(low)], "fov_deg": [_fov(high * TOLERANCE), _fov(low / TOLERANCE)]}
+
+
+def _focal_shares(run: Run) -> Iterator[float]:
+    """Yield the focal lengths of training as shares of the width."""
+    for path in run.data.paths:
+        try:
+            camera = read_camera(Path(path) / "camera.json")
+        except DataError:
+            continue
+        yield float(camera.fx) / camera.width
+    if run.data.camera is not None and run.data.camera.startswith("fov"):
+        yield float(parse_camera(run.data.camera, height=300, width=400).fx) / 400
+
+
+def _fov(share: float) -> float:
+    return round(2 * math.degrees(math.atan(1 / (2 * share))), 2)
+
+
+def data_hash(run: Run) -> str:
+    """Return a hash of the images that a run was trained on; "not there" where they are gone or were rendered."""
+    digest, count = hashlib.blake2b(digest_size=16), 0
+    for path in run.data.paths:
+        for file in sorted((Path(path) / "image").glob("*.png")):
+            digest.update(file.read_bytes())
+            count += 1
+    return f"{digest.hexdigest()} ({count} images)" if count else "not there"
+
+
+def model_card(folder: Path, run: Run, manifest: dict[str, Any]) -> str:
+    """Return the card as markdown; ``folder`` is the run's, whose figures it quotes where a fit has left some."""
+    figures = read_json(folder / "metrics.json") if folder.is_dir() else {}
+    trained = manifest["camera"]["trained_fov_deg"]
+    usable = manifest["camera"]["fov_deg"]
+    camera = ("not known" if trained is None else f"horizontal field of view {trained[0]:g} to {trained[1]:g} degrees; "
+              f"not to be used beyond {usable[0]:g} to {usable[1]:g}")
+    scale = ("metres" if manifest["scale"] == "metric" else
+             "relative: one unknown factor for all depths and translations")
+    lines = [f"# {manifest['what']} of {manifest['method']}", "",
+             "Trained by egoflow on unlabelled video, without any truth.", "", "| | |", "|---|---|",
+             f"| file | `{manifest['file']}` ({manifest['format']}) |",
+             f"| working size | {manifest['size'][0]}x{manifest['size'][1]}; any size runs, this one was trained |",
+             f"| frames | {manifest['gap']} apart in training |", f"| camera | {camera} |", f"| scale | {scale} |",
+             f"| training images | {data_hash(run)} |",
+             f"| largest difference to torch | {_largest(manifest):.1e} |",
+             f"| frames a second on the exporting CPU | {manifest['frames_per_s']['exported']:.1f} (torch "
+             f"{manifest['frames_per_s']['torch']:.1f}) |", *_figures(figures), "",
+             "## Inputs and outputs", "",
+             *(f"- `{name}`: {text}" for name, text in (manifest["inputs"] | manifest["outputs"]).items()), "",
+             "## Limits", "",
+             "- It knows what its footage showed: other places, other cameras and other light are a guess.",
+             "- What moves by itself has no depth of its own in training; its depth is that of things alike.",
+             "- The motion that it gives is the network's. The trajectories of `egoflow predict` are solved from depth "
+             "and two-view geometry, and better.", "- Not for uses in which a wrong distance can hurt anyone.", "",
+             "## Licences", "",
+             "egoflow is Apache-2.0. The weights come from the footage named above: whoever owns it decides what may "
+             "be done with them.", ""]
+    return "\n".join(lines)
+
+
+def _largest(manifest: dict[str, Any]) -> float:
+    return max(value for found in manifest["largest_difference"].values() for value in found.values())
+
+
+def _figures(figures: dict[str, Any]) -> list[str]:
+    """Return rows of what a fit says of itself."""
+    left = figures.get("unexplained") or {}
+    if left.get("chosen") is None:
+        return []
+    return [f"| flow between held-out frames that depth leaves unexplained | {left['chosen']:.3f} (flat depth "
+            f"{left['flat_depth']:.3f}) |"]

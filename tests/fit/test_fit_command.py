@@ -1,0 +1,142 @@
+"""One command from a clip to everything; killed wherever it is, it goes on and ends the same."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from egoflow.cli import main
+from egoflow.data.formats import read_image
+from egoflow.data.trajectories import read_trajectory
+from egoflow.training.checkpoint import load_run
+from egoflow.worlds.base import load_world
+
+FRAMES = 26
+WORDS = ["world:drive?frames=26&height=64&width=192&seed=1&samples=1&shadows=false", "--budget", "20",
+         "--set", "loop.log_every=2", "optim.batch_size=2"]
+TIMES = {"training_s", "elapsed_s", "time_s", "seconds"}
+
+
+def fit(out: Path, *more: str) -> list[str]:
+    return ["fit", *WORDS, "--device", "cpu", "--out", str(out), *more]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a fit that nothing has stopped."""
+    out = tmp_path_factory.mktemp("fit") / "run"
+    assert main(fit(out)) == 0
+    return out
+
+
+def test_everything_is_there(whole: Path) -> None:
+    prediction = whole / "prediction" / "000"
+    names = [f"{k:06d}" for k in range(FRAMES)]
+    for folder, ending, count in (("depth", "png", 0), ("mover", "png", 0), ("depth_confidence", "png", 0),
+                                  ("flow", "flo", 1), ("rigid_flow", "flo", 1)):
+        gap = json.loads((whole / "metrics.json").read_text())["gap"]
+        found = sorted(p.stem for p in (prediction / folder).glob(f"*.{ending}"))
+        # Every frame, whatever the distance of those that were trained on; the last ones lead nowhere.
+        assert found == names[:FRAMES - count * gap], folder
+    assert read_image(prediction / "depth_confidence" / "000003.png").shape == (64, 192, 3)
+    path = read_trajectory(prediction / "trajectory_tum.txt", format="tum")
+    assert len(path.time_s) == FRAMES
+    for name in ("cloud.ply", "mesh.ply", "colmap/images.txt", "inv_depth.mp4", "camera.json"):
+        assert (prediction / name).stat().st_size > 100, name
+    for name in ("report.html", "report/000/index.html", "footage/index.html", "model.safetensors", "camera.json"):
+        assert (whole / name).is_file(), name
+
+
+def test_the_model_predicts_other_footage_without_being_told_a_camera(whole: Path, tmp_path: Path) -> None:
+    run, _, state = load_run(whole)
+    assert run.every_frame
+    assert state.step <= 20
+    camera = load_world("drive", frames=3, height=64, width=192, seed=1).camera
+    degrees = float(run.data.camera.removeprefix("fov="))
+    assert camera.width / 2 / torch.tan(torch.deg2rad(torch.tensor(degrees / 2))) == pytest.approx(float(camera.fx),
+                                                                                                  rel=1e-3)
+    assert main(["predict", str(whole), "world:drive?frames=5&height=48&width=160&seed=9&samples=1", "--out",
+                 str(tmp_path / "out"), "--no-video"]) == 0
+
+
+def test_figures_say_what_the_pages_show(whole: Path) -> None:
+    figures = json.loads((whole / "metrics.json").read_text())
+    assert figures["steps"] == 20
+    assert figures["unexplained"]["chosen"] < figures["unexplained"]["untrained"]
+    assert figures["advice"]
+    assert set(figures["shots"][0]["against_truth"]) >= {"prediction", "straight line"}
+    page = (whole / "report" / "000" / "index.html").read_text()
+    assert f"{figures['unexplained']['chosen']:.3f}" in page
+    assert figures["advice"][0].split(":")[0] in page
+    assert "report/000/index.html" in (whole / "report.html").read_text()
+
+
+def contents(out: Path) -> dict[str, object]:
+    """Return what lies below a folder, but for the times that it took."""
+    found: dict[str, object] = {}
+    for path in sorted(p for p in out.rglob("*") if p.is_file()):
+        name = str(path.relative_to(out))
+        if name.startswith("training/") or path.suffix == ".js" or name == "fit.json":
+            continue
+        data: object = path.read_bytes()
+        if path.suffix in (".json", ".html"):
+            # The folder's own name, and how long training took.
+            text = path.read_text().replace(str(out), "OUT")
+            data = {k: v for k, v in json.loads(text).items() if k not in TIMES} if path.suffix == ".json" else (
+                text if "trained " not in text else text.split("trained ")[0] + text.split(" on this footage alone")[1])
+        found[name] = data
+    return found
+
+
+STAGES = {"examined": "footage/index.html", "prepared": "prepared/00/000/prepared.json", "planned": "plan.json",
+          "trained a little": "training/last.safetensors", "chosen": "scores.json"}
+
+
+def kill_at(out: Path, sign: str) -> None:
+    """Start the fit, wait until a file is there, and kill it with the one signal that nothing survives."""
+    job = subprocess.Popen([sys.executable, "-m", "egoflow", *fit(out)], stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL, start_new_session=True)
+    end = time.monotonic() + 120
+    while not (out / sign).exists():
+        assert job.poll() is None, f"ended before {sign}"
+        assert time.monotonic() < end, sign
+        time.sleep(0.005)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
+
+
+def test_killed_at_every_stage_it_ends_the_same(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for sign in STAGES.values():
+        kill_at(out, sign)
+    assert main(fit(out)) == 0
+    one, other = contents(whole), contents(out)
+    assert set(one) == set(other)
+    # The model's header names the folder that its clips lie in.
+    assert [name for name in one if one[name] != other[name] and name != "model.safetensors"] == []
+    ours, theirs = (load_run(folder)[1].state_dict() for folder in (whole, out))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_other_words_are_refused(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(fit(whole, "--seed", "3")) == 2
+    assert "was begun with seed 0, not 3" in capsys.readouterr().err
+    assert main(["fit", "nowhere.mp4", "--out", str(whole / "prediction")]) == 2
+    assert "is not the folder of a fit" in capsys.readouterr().err
+
+
+def test_footage_that_cannot_teach_is_refused_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]
+                                                                 ) -> None:
+    world = "world:boxes?frames=14&height=64&width=96&speed=0&samples=1"
+    assert main(["fit", world, "--out", str(tmp_path / "new" / "run")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "cannot teach depth: still" in error
+    assert not any(tmp_path.iterdir())
+    assert main(["fit", "world:drive?frames=20", "--recipe", "raft:tiny", "--out", str(tmp_path / "run")]) == 2
+    assert "gives flow alone" in capsys.readouterr().err

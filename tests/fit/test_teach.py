@@ -1,0 +1,102 @@
+"""A collapse goes back to where all was well, turns one knob, and a second one ends training with its reason."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from egoflow.config import first_difference, with_settings
+from egoflow.errors import TrainingError
+from egoflow.fit import teach as module
+from egoflow.fit.plan import Plan
+from egoflow.fit.teach import knob, roll_back, teach
+from egoflow.registry import load_preset
+from egoflow.training import checkpoint
+from egoflow.training.trainer import Trainer
+from egoflow.training.watchdog import CollapseError
+from training.engine import SlidingClips, small_run
+
+
+def trained(folder: Path) -> Any:
+    """Return the run of a few steps whose last healthy checkpoint is that of step 4."""
+    run = small_run(steps=8, save_every=4)
+    run = replace(run, loop=replace(run.loop, watchdog=True))
+    Trainer(replace(run, loop=replace(run.loop, steps=4)), SlidingClips(), out=folder).fit()
+    kept = (folder / "healthy.safetensors").read_bytes()
+    Trainer(run, SlidingClips(), out=folder, resume=True).fit()
+    # Both names are of one file where the disk knows links.
+    (folder / "healthy.safetensors").unlink()
+    (folder / "healthy.safetensors").write_bytes(kept)
+    return run
+
+
+def test_training_goes_back_to_its_last_healthy_step_with_the_knob_turned(tmp_path: Path) -> None:
+    run = trained(tmp_path)
+    roll_back(tmp_path, run)
+    assert checkpoint.read(tmp_path / "last.safetensors")[1].step == 8
+    turned = with_settings(run, [knob("scale runaway", run)])
+    roll_back(tmp_path, turned)
+    found, state, tensors = checkpoint.read(tmp_path / "last.safetensors")
+    assert state.step == 4
+    assert found.optim.lr == pytest.approx(run.optim.lr / 3, rel=1e-4)
+    assert first_difference(found, turned) is None
+    _, _, healthy = checkpoint.read(tmp_path / "healthy.safetensors")
+    assert set(tensors) == set(healthy)
+    assert all(torch.equal(tensors[key], healthy[key]) for key in tensors)
+    # Killed and started again before the first save, it is the same.
+    roll_back(tmp_path, turned)
+    assert checkpoint.read(tmp_path / "last.safetensors")[1].step == 4
+    assert Trainer(turned, SlidingClips(), out=tmp_path, resume=True).fit().step == 8
+
+
+def test_without_a_healthy_step_training_begins_anew(tmp_path: Path) -> None:
+    run = trained(tmp_path)
+    (tmp_path / "healthy.safetensors").unlink()
+    roll_back(tmp_path, with_settings(run, ["optim.lr=1e-5"]))
+    assert not (tmp_path / "last.safetensors").exists()
+
+
+@pytest.mark.parametrize(("symptom", "setting"), [
+    ("zero motion", "data.gap=2"), ("constant depth", "config.depth_smooth_weight=0.005"),
+    ("saturated depth", "optim.lr=0.000666667"), ("mask at 0", "optim.lr=0.000666667"),
+    ("not finite", "optim.lr=0.000666667")])
+def test_each_symptom_has_its_knob(symptom: str, setting: str) -> None:
+    _, run = load_preset("joint:tiny")
+    assert knob(symptom, run) == setting
+    with_settings(run, [setting])
+
+
+def test_masks_have_theirs_where_there_are_some() -> None:
+    _, run = load_preset("sfmlearner:tiny")
+    weight = run.config.explain_weight
+    for symptom, factor in (("mask at 0", 3), ("mask at 1", 1 / 3)):
+        turned = with_settings(run, [knob(symptom, run)])
+        assert turned.config.explain_weight == pytest.approx(factor * weight, rel=1e-4)
+
+
+@pytest.mark.parametrize("collapses", [1, 2])
+def test_one_collapse_is_mended_and_two_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collapses: int
+                                                 ) -> None:
+    rates: list[float] = []
+
+    def train(folder: Path, plan: Plan, *rest: object) -> None:
+        rates.append(plan.run.optim.lr)
+        if len(rates) <= collapses:
+            raise CollapseError("stopped at step 40: saturated depth: lower optim.lr", symptom="saturated depth")
+
+    monkeypatch.setattr(module, "_train", train)
+    monkeypatch.setattr(module, "held_out_clips", lambda *args, **kwargs: [])
+    monkeypatch.setattr(module, "_chosen", lambda *args, **kwargs: module.Scores(
+        step=1, steps=1, chosen=None, start=None, flat=None, history=(), elapsed_s=1.0))
+    _, run = load_preset("joint:tiny")
+    plan = Plan(run=run, seconds=None)
+    sources = [type("Source", (), {"camera": SlidingClips()[0, 0].camera})()]
+    if collapses == 1:
+        assert teach(tmp_path, plan, sources)[0].changes == ("optim.lr=0.000666667",)  # type: ignore[arg-type]
+        assert rates == pytest.approx([2e-3, 2e-3 / 3], rel=1e-4)
+        assert "optim.lr=0.000666667" in (tmp_path / "plan.json").read_text()
+    else:
+        with pytest.raises(TrainingError, match="saturated depth.*tried already: optim.lr=0.000666667"):
+            teach(tmp_path, plan, sources)  # type: ignore[arg-type]
