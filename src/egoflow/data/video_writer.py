@@ -85,7 +85,8 @@ class VideoWriter:
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"
         if codec == "libx264":
-            stream.options = {"crf": "18", "preset": "veryfast"}
+            # One thread: with several the same pictures do not give the same bytes.
+            stream.options = {"crf": "18", "preset": "veryfast", "threads": "1"}
         else:
             stream.bit_rate = max(2_000_000, height * width * 8)
         self._size = (height, width)

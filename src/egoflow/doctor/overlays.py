@@ -12,6 +12,8 @@ BAR_STEP_GREY, BAR_ENDS = 4.0, 0.5
 BONNET_WIDTH, BONNET_LOW, BONNET_LEFT, BONNET_TOP = 0.4, 0.85, 0.6, 0.05
 """A bonnet's edge is this share of the width wide and reaches down to this share of the rows; the next share of them is
 left above it, but for the last share of its columns."""
+BONNET_MIDDLE = 0.4
+"""It begins left of this share of the columns, and ends as far from the other side."""
 FIXED, STEEP_GREY = 0.93, 6.0
 """Fixed structure: the mean gradient keeps this share of the mean size of gradients, and is at least so steep."""
 CORNER = 0.1
@@ -99,6 +101,8 @@ class FixedPixels:
             # The lines of a straight road stand still too, and end at the bonnet: its edge is what is lowest.
             first = int(np.quantile(lowest, BONNET_TOP))
             wide = len(lowest) >= BONNET_WIDTH * width
+            # A kerb or a line along a straight road keeps to its side.
+            wide &= x.min() < BONNET_MIDDLE * width and x.max() > (1 - BONNET_MIDDLE) * width
             if wide and y.max() >= BONNET_LOW * height and first >= BONNET_LEFT * height:
                 return first
         return None

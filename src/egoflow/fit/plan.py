@@ -19,7 +19,7 @@ from egoflow.registry import load_method, load_preset
 from egoflow.training.budget import Budget, planned_steps
 
 FILE = "plan.json"
-CANDIDATES = 20
+CANDIDATES = 12
 """Checkpoints of a training; those of its last phase can be chosen."""
 
 
