@@ -31,6 +31,14 @@ def test_it_is_the_mean_of_products_and_zero_outside(size: tuple[int, int], radi
     torch.testing.assert_close(cost, by_definition(a, b, radius, stride), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("radius", "stride"), [(0, 1), (2, 1), (1, 2)])
+def test_the_form_for_export_says_the_same(monkeypatch: pytest.MonkeyPatch, radius: int, stride: int) -> None:
+    a, b = torch.randn(2, 2, 3, 5, 7, dtype=torch.float64)
+    cost = windowed_correlation(a, b, radius=radius, stride=stride)
+    monkeypatch.setattr("egoflow.networks.correlation._EXPORTING", lambda: True)
+    torch.testing.assert_close(windowed_correlation(a, b, radius=radius, stride=stride), cost, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize(("size", "stride"), [((3, 4), 1), ((3, 5), 2), ((2, TILE + 2), 1)])
 def test_its_gradient(size: tuple[int, int], stride: int) -> None:
     a, b = torch.randn(2, 1, 2, *size, dtype=torch.float64, requires_grad=True)

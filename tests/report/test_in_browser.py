@@ -102,7 +102,8 @@ def test_the_player_plays_and_stops(page: Any) -> None:
 
 def test_the_scene_is_drawn_and_turns(page: Any) -> None:
     scene = page.locator("#scene")
-    scene.scroll_into_view_if_needed()
+    # With the focus ring from the start, so that it is in every picture.
+    scene.focus()
     page.wait_for_timeout(300)
     assert not page.locator("#nogl").is_visible()
     before = pixels(page)
@@ -114,7 +115,6 @@ def test_the_scene_is_drawn_and_turns(page: Any) -> None:
     page.wait_for_timeout(200)
     turned = pixels(page)
     assert turned != before
-    scene.focus()
     page.keyboard.press("r")
     page.wait_for_timeout(200)
     assert pixels(page) == before

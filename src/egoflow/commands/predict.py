@@ -46,9 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-video", action="store_true", help="write no inv_depth.mp4, movers.mp4, flow.mp4")
     parser.add_argument("--no-movers", action="store_true",
                         help="leave out what moves by itself: mover/, scene_flow/, movers.mp4")
-    parser.add_argument("--also", nargs="+", action="extend", default=[], choices=("cloud", "mesh", "colmap", "report"),
+    parser.add_argument("--also", nargs="+", action="extend", default=[],
+                        choices=("cloud", "mesh", "colmap", "confidence", "report"),
                         help="also write cloud.ply, mesh.ply, colmap/ (images, cameras and points as COLMAP's text "
-                             "model), or report/: a page with a player and a 3-D view, and cloud.ply")
+                             "model), depth_confidence/, or report/: a page with a player and a 3-D view, and cloud")
     parser.add_argument("--no-two-view", action="store_true", help="leave out the classical baseline trajectory")
 
 
