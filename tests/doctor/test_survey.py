@@ -8,7 +8,8 @@ from doctor.footage import HEIGHT, WIDTH, drive
 from egoflow.doctor.overlays import FixedPixels
 from egoflow.doctor.pairs import same_light
 from egoflow.doctor.survey import blurriness, small_image, survey
-from egoflow.worlds.defects import DEFECTS
+from egoflow.worlds.base import load_world
+from egoflow.worlds.defects import DEFECTS, Kept
 
 
 def grey(index: int = 0) -> np.ndarray:
@@ -70,3 +71,8 @@ def test_light_is_matched() -> None:
     image = grey()
     darker = np.rint(image * 0.6 + 20).astype(np.uint8)
     assert np.abs(same_light(darker, image).astype(float) - image).mean() < 1.0
+
+
+def test_a_kerb_along_a_straight_road_is_no_bonnet() -> None:
+    road = Kept(load_world("drive", seed=1, frames=20, height=64, width=192, samples=1))
+    assert survey(road).fixed.bonnet() is None

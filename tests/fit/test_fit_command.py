@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,6 +132,32 @@ def test_killed_at_any_stage_it_ends_the_same(clip: Path, whole: Path, tmp_path:
     assert [name for name in one if one[name] != other[name] and name != "model.safetensors"] == []
     ours, theirs = (load_run(folder)[1].state_dict() for folder in (whole, out))
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_scaled_it_is_in_metres_everywhere(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    before = json.loads((out / "metrics.json").read_text())
+    assert main(["scale", str(out), "--speed", "8"]) == 0
+    figures = json.loads((out / "metrics.json").read_text())
+    metres = figures["metric_scale"]["metres_per_unit"]
+    times = read_trajectory(out / "prediction" / "000" / "trajectory_tum.txt", format="tum").time_s
+    assert figures["shots"][0]["path_length"] == pytest.approx(8 * float(times[-1] - times[0]), rel=1e-3)
+    assert metres == pytest.approx(figures["shots"][0]["path_length"] / before["shots"][0]["path_length"], rel=1e-3)
+    prediction = out / "prediction" / "000"
+    assert json.loads((prediction / "prediction.json").read_text())["scale"] == "metric"
+    assert json.loads((prediction / "depth" / "depth.json").read_text())["scale"] == "metric"
+    assert b"metric scale" in (prediction / "cloud.ply").read_bytes()[:400]
+    assert "metres, from a mean speed of 8 m/s" in (out / "report" / "000" / "index.html").read_text()
+    assert load_run(out)[0].metres_per_unit == pytest.approx(metres)
+    # Measured once more it is the same, not its square.
+    assert main(["scale", str(out), "--speed", "8"]) == 0
+    assert load_run(out)[0].metres_per_unit == pytest.approx(metres, rel=1e-6)
+    capsys.readouterr()
+    assert main(["scale", str(out), "--known-distance", "3:1,2=4"]) == 2
+    assert "expected FRAME:X,Y:X,Y=METRES" in capsys.readouterr().err
+    assert main(["scale", str(out / "prediction"), "--speed", "8"]) == 2
+    assert "expected the folder of a finished 'egoflow fit'" in capsys.readouterr().err
 
 
 def test_other_words_are_refused(clip: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,7 +89,7 @@ def test_one_collapse_is_mended_and_two_are_told(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(module, "_train", train)
     monkeypatch.setattr(module, "held_out_clips", lambda *args, **kwargs: [])
     monkeypatch.setattr(module, "_chosen", lambda *args, **kwargs: module.Scores(
-        step=1, steps=1, chosen=None, start=None, flat=None, history=(), elapsed_s=1.0))
+        step=1, steps=1, chosen=None, interval=None, start=None, flat=None, history=(), elapsed_s=1.0))
     _, run = load_preset("joint:tiny")
     plan = Plan(run=run, seconds=None)
     sources = [type("Source", (), {"camera": SlidingClips()[0, 0].camera})()]

@@ -148,6 +148,8 @@ def _write_page(folder: Path, sources: Sequence[FrameSource], diagnoses: Sequenc
 def read_footage(out: Path) -> Footage:
     """Return what ``footage.json`` of a fit holds."""
     content = read_json(out / FILE)
-    shots = tuple(Shot(**shot | {"frames": tuple(shot["frames"]), "window": tuple(shot["window"])})
-                  for shot in content["shots"])
-    return Footage(shots=shots, gap=content["gap"], size=tuple(content["size"]), facts=tuple(content["facts"]))
+    for shot in content["shots"]:
+        shot |= {"frames": tuple(shot["frames"]), "window": tuple(shot["window"])}
+    height, width = content["size"]
+    return Footage(shots=tuple(Shot(**shot) for shot in content["shots"]), gap=content["gap"], size=(height, width),
+                   facts=tuple(content["facts"]))

@@ -48,12 +48,17 @@ def judged(method: Method, clips: Sequence[Clip], device: torch.device) -> dict[
     return {KEY: value} if value == value else {}
 
 
-@torch.no_grad()
 def unexplained_flow(method: Method, clips: Sequence[Clip], *, device: torch.device) -> float:
-    """Return the mean of ``min(|r| / (1 + .3 |f|), 2)`` over held-out clips of batch 1 that bring a two-view start.
+    """Return the mean of ``unexplained_by_pair``; NaN where no clip has a pair whose motion is known."""
+    return _mean(unexplained_by_pair(method, clips, device=device))
 
-    ``r`` is what the flow of depth and the pair's solved motion leaves of the classical flow ``f``. NaN where no clip
-    has a pair whose motion is known. The method is left in the mode that it was in.
+
+@torch.no_grad()
+def unexplained_by_pair(method: Method, clips: Sequence[Clip], *, device: torch.device) -> list[float]:
+    """Return ``min(|r| / (1 + .3 |f|), 2)`` of every pair of held-out clips of batch 1 that bring a two-view start.
+
+    ``r`` is what the flow of depth and the pair's solved motion leaves of the classical flow ``f``. The method is left
+    in the mode that it was in.
     """
     training = method.training
     method.eval()
@@ -62,7 +67,7 @@ def unexplained_flow(method: Method, clips: Sequence[Clip], *, device: torch.dev
         moved = clip.to(device)
         found += _of_clip(moved, _depths(method, moved))
     method.train(training)
-    return _mean(found)
+    return found
 
 
 @torch.no_grad()

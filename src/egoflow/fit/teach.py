@@ -13,8 +13,9 @@ from egoflow.config import Run, first_difference
 from egoflow.console import note
 from egoflow.data.files import read_json, write_json
 from egoflow.errors import TrainingError
+from egoflow.evaluation.bootstrap import block_length, mean_interval
 from egoflow.fit.plan import Plan, write_plan
-from egoflow.fit.proxy import KEY, held_out_clips, judged, unexplained_by_flat_depth
+from egoflow.fit.proxy import KEY, held_out_clips, judged, unexplained_by_flat_depth, unexplained_by_pair
 from egoflow.geometry.camera import Camera
 from egoflow.registry import build_method
 from egoflow.training import checkpoint
@@ -35,12 +36,14 @@ NOT_FINITE = "not finite"
 class Scores:
     """What was left unexplained (fit/proxy.py): by the chosen checkpoint, before training, and by flat depth.
 
-    None where no held-out pair tells. ``history`` has (step, score) of every checkpoint.
+    None where no held-out pair tells. ``interval`` is that of ``chosen`` over pairs, 95 %. ``history`` has (step,
+    score) of every checkpoint.
     """
 
     step: int
     steps: int
     chosen: float | None
+    interval: tuple[float, float] | None
     start: float | None
     flat: float | None
     history: tuple[tuple[int, float], ...]
@@ -78,7 +81,9 @@ def teach(out: Path, plan: Plan, sources: Sequence[FrameSource]) -> tuple[Plan, 
 def read_scores(out: Path) -> Scores:
     """Return what ``scores.json`` of a fit holds."""
     known = read_json(out / FILE)
-    return Scores(**known | {"history": tuple(map(tuple, known["history"]))})
+    known["history"] = tuple(map(tuple, known["history"]))
+    known["interval"] = known["interval"] and tuple(known["interval"])
+    return Scores(**known)
 
 
 def knob(symptom: str, run: Run) -> str:
@@ -136,7 +141,7 @@ def _chosen(out: Path, folder: Path, plan: Plan, held_out: list[Clip], *, camera
     """
     best, last = folder / "best.safetensors", folder / "last.safetensors"
     path = best if best.exists() else last
-    _, state, _ = checkpoint.read(path)
+    _, method, state = checkpoint.load_run(path)
     _, ended, _ = checkpoint.read(last)
     device = pick_device(plan.run.loop.device)
     torch.manual_seed(plan.run.loop.seed)
@@ -151,7 +156,9 @@ def _chosen(out: Path, folder: Path, plan: Plan, held_out: list[Clip], *, camera
     # Without the time that it took: the model of a run that was killed is the same file.
     run = replace(plan.run, data=replace(plan.run.data, camera=camera))
     checkpoint.copy(path, out / checkpoint.MODEL, run, State(step=state.step), weights_only=True)
+    values = unexplained_by_pair(method.to(device), held_out, device=device)
     return Scores(step=state.step, steps=plan.run.loop.steps, chosen=chosen, start=before,
+                  interval=mean_interval(values, block=block_length(len(values))),
                   flat=flat if math.isfinite(flat) else None, history=tuple(history), elapsed_s=ended.elapsed_s)
 
 

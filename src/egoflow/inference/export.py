@@ -58,7 +58,8 @@ class Graph(nn.Module):
         if missing := [name for name in need if not hasattr(method, name)]:
             raise ConfigError(f"--what {what}: this method gives no {missing[0].removesuffix('_between')}; choose "
                               + ", ".join(sorted(_offered(method))))
-        self.method, self.what, self.unit = method.eval(), what, metres_per_unit
+        self.method, self.unit = method.eval(), metres_per_unit
+        self.what: What = what
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs that ``SIGNATURES`` names."""
@@ -132,7 +133,8 @@ class Loaded:
             with torch.no_grad():
                 return [value.numpy() for value in self._torch(*map(torch.from_numpy, images))]
         assert self._session is not None
-        return self._session.run(list(self._names.outputs), dict(zip(self._names.inputs, images, strict=True)))
+        values = self._session.run(list(self._names.outputs), dict(zip(self._names.inputs, images, strict=True)))
+        return [np.asarray(value) for value in values]
 
 
 def largest_difference(graph: Graph, loaded: Loaded, sizes: Sequence[tuple[int, int]]) -> dict[str, dict[str, float]]:

@@ -56,18 +56,19 @@ def run(manifest, model, files, out):
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     names, size = [output.name for output in session.get_outputs()], manifest["size"]
     pairs, spent = len(session.get_inputs()) == 2, 0.0
-    before, path = None, np.eye(4)
+    before, path = ("", np.zeros(0), ()), np.eye(4)
     rows = [path]
     for file in files:
         image = read_image(file)
         small = resized_image(image, *size).transpose(2, 0, 1)[None].astype(np.float32)
-        images = (small,) if not pairs else None if before is None else (before[1], small)
-        if images is not None:
+        images = (small,) if not pairs else (before[1], small) if before[0] else ()
+        if images:
             begun = time.perf_counter()
-            values = session.run(names, {i.name: v for i, v in zip(session.get_inputs(), images, strict=True)})
+            given = {i.name: v for i, v in zip(session.get_inputs(), images, strict=True)}
+            values = [np.asarray(value) for value in session.run(names, given)]
             spent += time.perf_counter() - begun
             # Of a pair it is the first frame's depth and flow.
-            name, shape = (file.stem, image.shape) if not pairs else before[:1] + (before[2],)
+            name, shape = (before[0], before[2]) if pairs else (file.stem, image.shape)
             for key, value in zip(names, values, strict=True):
                 if key.startswith("depth"):
                     write_depth(out / "depth", name, 1 / value[0, 0], shape, manifest)
@@ -81,7 +82,7 @@ def run(manifest, model, files, out):
         before = (file.stem, small, image.shape)
     if "b_from_a" in names:
         text = "".join(" ".join(f"{v:.12g}" for v in row[:3].ravel()) + "\n" for row in rows)
-        (out / "trajectory_kitti.txt").parent.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
         (out / "trajectory_kitti.txt").write_text(text)
     return spent
 
