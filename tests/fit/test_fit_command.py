@@ -48,7 +48,7 @@ def test_everything_is_there(whole: Path) -> None:
     prediction = whole / "prediction" / "000"
     names = [f"{k:06d}" for k in range(FRAMES)]
     for folder, ending, count in (("depth", "png", 0), ("mover", "png", 0), ("depth_confidence", "png", 0),
-                                  ("flow", "flo", 1), ("rigid_flow", "flo", 1)):
+                                  ("flow", "png", 1), ("rigid_flow", "png", 1)):
         gap = json.loads((whole / "metrics.json").read_text())["gap"]
         found = sorted(p.stem for p in (prediction / folder).glob(f"*.{ending}"))
         # Every frame, whatever the distance of those that were trained on; the last ones lead nowhere.

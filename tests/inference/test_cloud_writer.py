@@ -63,7 +63,7 @@ def test_the_colmap_model_projects_its_points_into_its_images(folder: Path, wall
                        (folder / "colmap" / "points3D.txt").read_text().splitlines()[1:]])
     for index, line in enumerate(lines):
         number, qw, qx, qy, qz, tx, ty, tz, camera_id, name = line.split()
-        assert (number, camera_id, name) == (str(index + 1), "1", f"{index:06d}.png")
+        assert (number, camera_id, name) == (str(index + 1), "1", f"{index:06d}.jpg")
         assert (folder / "colmap" / "images" / name).exists()
         turn = rotation_from_quaternion_xyzw(torch.tensor([float(v) for v in (qx, qy, qz, qw)], dtype=torch.float64))
         cam_from_world = SE3(turn, torch.tensor([float(tx), float(ty), float(tz)], dtype=torch.float64))

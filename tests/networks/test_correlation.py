@@ -35,7 +35,7 @@ def test_it_is_the_mean_of_products_and_zero_outside(size: tuple[int, int], radi
 def test_the_form_for_export_says_the_same(monkeypatch: pytest.MonkeyPatch, radius: int, stride: int) -> None:
     a, b = torch.randn(2, 2, 3, 5, 7, dtype=torch.float64)
     cost = windowed_correlation(a, b, radius=radius, stride=stride)
-    monkeypatch.setattr("egoflow.networks.correlation._EXPORTING", lambda: True)
+    monkeypatch.setattr("egoflow.networks.correlation.exporting", lambda: True)
     torch.testing.assert_close(windowed_correlation(a, b, radius=radius, stride=stride), cost, rtol=0, atol=1e-12)
 
 

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     height, width = settings.data.height, settings.data.width
     with new_folder(Path(args.out)) as folder:
         file = folder / ("model.onnx" if args.format == "onnx" else "model.pt2")
-        write_graph(file, graph, height=height, width=width, format=args.format)
+        write_graph(file, graph, format=args.format)
         loaded = Loaded(file, what=args.what, format=args.format)
         sizes = [(height, width), (height + 32, width + 64), (height - 7, width + 13)]
         differences = largest_difference(graph, loaded, sizes)

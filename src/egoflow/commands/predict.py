@@ -145,7 +145,8 @@ def _write_depth(args: argparse.Namespace, settings: "Run", method: "Method", so
     from egoflow.inference.prediction_folder import write_depth
 
     writer = write_depth(folder, method, settings, source, depth_format=args.depth_format, video=not args.no_video,
-                         two_view=not args.no_two_view, movers=not args.no_movers, flows=args.quantity == "all")
+                         two_view=not args.no_two_view, movers=not args.no_movers, flows=args.quantity == "all",
+                         flow_format=args.flow_format)
     if args.also:
         _write_also(args, folder, source, list(writer.frames))
     if line := writer.consistency.line():

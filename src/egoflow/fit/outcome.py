@@ -52,8 +52,9 @@ def predict_shots(out: Path, shots: Sequence[Shot], *, device: str) -> list[Path
             continue
         source = shot.source()
         with new_folder(folder) as made:
-            write_flow(made, method, run, [source], size=(run.data.height, run.data.width))
-            write_depth(made, method, run, source, flows=True)
+            # A third of the size of .flo, to 1/64 px.
+            write_flow(made, method, run, [source], size=(run.data.height, run.data.width), flow_format="kitti")
+            write_depth(made, method, run, source, flows=True, flow_format="kitti")
             try:
                 write_scene(made, source, predicted_frames(run, source), also=ALSO)
             except DataError as error:

@@ -19,6 +19,8 @@ from egoflow.registry import load_method, load_preset
 from egoflow.training.budget import Budget, planned_steps
 
 FILE = "plan.json"
+PLANNED = 1.0
+"""A fit may end a little later than it was told to."""
 CANDIDATES = 12
 """Checkpoints of a training; those of its last phase can be chosen."""
 
@@ -62,7 +64,7 @@ def make_plan(out: Path, run: Run, dataset: ClipDataset, budget: Budget) -> Plan
         if other := first_difference(plan.run, asked):
             raise ConfigError(f"{out}: was begun with another {other}; give the same words, or another --out")
         return plan
-    steps, step_s = planned_steps(run, dataset, budget, scratch=out / "trial")
+    steps, step_s = planned_steps(run, dataset, budget, scratch=out / "trial", share=PLANNED)
     if step_s is not None:
         note(f"{steps} steps of about {1000 * step_s:.0f} ms in {budget}")
     loop = replace(run.loop, steps=steps, save_every=max(1, steps // CANDIDATES))

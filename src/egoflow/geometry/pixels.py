@@ -33,7 +33,8 @@ def sample(image: Tensor, xy: Tensor, *, mode: str = "bilinear") -> tuple[Tensor
     used; non-finite coordinates count as outside and pass no gradient.
     """
     height, width = image.shape[-2:]
-    size = xy.new_tensor([width, height])
+    # Not new_tensor: torch.export would make constants of the numbers.
+    size = torch.stack((xy.new_full((), width), xy.new_full((), height)))
     # A finite stand-in far outside keeps both the value and the gradient free of NaN.
     safe = torch.nan_to_num(xy, nan=-1e4).clamp(-1e4, 1e5)
     value = F.grid_sample(image, safe * (2 / size) + (1 / size - 1), mode=mode, padding_mode="border",

@@ -11,7 +11,7 @@ import numpy as np
 from egoflow.console import track
 from egoflow.data.colmap import write_colmap
 from egoflow.data.files import write_bytes
-from egoflow.data.formats import read_image, write_image
+from egoflow.data.formats import read_image
 from egoflow.data.ply import write_ply
 from egoflow.data.trajectories import read_trajectory
 from egoflow.errors import DataError
@@ -26,12 +26,12 @@ ROWS = 192
 """Frames are fused at so many rows at most: depth is no finer."""
 CELL = 0.01
 """Side of a cell of the cloud, as a share of the median depth."""
-MOVES = 0.5
+MOVES, QUALITY = 0.5, 95
 HALF_SURE = 0.05
 """|z' - D| / (z' + D) at which a pixel's confidence is one half: a tenth of its depth."""
 FARTHEST = 100.0
 """Units of the networks' depth, whose median is near 1: what is farther is sky."""
-MESH_FRAMES = 300
+MESH_FRAMES = 100
 """The mesh is fused from so many frames at most, evenly spread."""
 _AXES = "x right, y down, z forward, first frame = world"
 
@@ -97,9 +97,10 @@ def _write_colmap(folder: Path, source: FrameSource, frames: Sequence[int], poin
             image = source.image(index)
         except DataError:
             continue
-        names.append(f"{source.frame_name(index)}.png".replace(" ", "_"))
+        names.append(f"{source.frame_name(index)}.jpg".replace(" ", "_"))
         places.append(place)
-        write_image(folder / "colmap" / "images" / names[-1], image)
+        picture = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1]
+        write_bytes(folder / "colmap" / "images" / names[-1], picture.tobytes())
     write_colmap(folder / "colmap", source.camera, path[places], names, points=points, colours=colours)
 
 

@@ -21,6 +21,9 @@ from egoflow.methods.base import Method
 What = Literal["depth", "motion", "flow", "joint"]
 Format = Literal["onnx", "torch"]
 OPSET = 18
+TRACED_AT = (65, 129)
+"""Odd at every level of a pyramid that halves: at a size that is even somewhere, cropping to the finer level is nothing
+to do, and would be left out of the graph for all sizes."""
 MOST_OFF = 1e-4
 """Largest difference to torch at which an export is kept, relative to the largest value of an output."""
 _TIMED = 10
@@ -58,7 +61,8 @@ class Graph(nn.Module):
         if missing := [name for name in need if not hasattr(method, name)]:
             raise ConfigError(f"--what {what}: this method gives no {missing[0].removesuffix('_between')}; choose "
                               + ", ".join(sorted(_offered(method))))
-        self.method, self.unit = method.eval(), metres_per_unit
+        self.method, self.unit = method, metres_per_unit
+        self.eval()
         self.what: What = what
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
@@ -90,13 +94,13 @@ def example(graph: Graph, *, height: int, width: int, seed: int = 0) -> tuple[Te
     return views[:len(SIGNATURES[graph.what].inputs)]
 
 
-def write_graph(path: Path, graph: Graph, *, height: int, width: int, format: Format) -> None:
-    """Write a graph for images of any height and width; ``height`` and ``width`` are those that it is traced at.
+def write_graph(path: Path, graph: Graph, *, format: Format) -> None:
+    """Write a graph for images of any height and width.
 
     Raises ConfigError where the packages of ``egoflow[export]`` are missing.
     """
     any_size = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    images = example(graph, height=height, width=width)
+    images = example(graph, height=TRACED_AT[0], width=TRACED_AT[1])
     shapes = (tuple(any_size for _ in images),)
     with torch.no_grad():
         if format == "torch":

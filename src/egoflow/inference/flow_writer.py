@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -16,7 +15,8 @@ from torch import Tensor
 from egoflow.config import Run
 from egoflow.console import note
 from egoflow.data.files import write_bytes
-from egoflow.data.formats import write_flo, write_flow_png, write_image, write_mask
+from egoflow.data.flow_files import FlowFormat, write_flow_file
+from egoflow.data.formats import write_flo, write_image, write_mask
 from egoflow.errors import DataError
 from egoflow.geometry.flow import forward_backward_error
 from egoflow.inference.flow_colour import flow_colours, flow_legend
@@ -27,7 +27,6 @@ from egoflow.inference.writer import describe
 from egoflow.losses.masks import forward_backward_visible
 from egoflow.types import FlowSource, FrameSource
 
-FlowFormat = Literal["flo", "kitti"]
 ALPHA, BETA_PX2 = 0.01, 0.5
 """Of the forward-backward check: |f + b|^2 <= ALPHA (|f|^2 + |b|^2) + BETA_PX2 (Sundaram 2010)."""
 KITTI_LIMIT_PX = 512
@@ -111,13 +110,11 @@ class FlowWriter:
 
     def _write_flow(self, name: str, flow: np.ndarray) -> None:
         """Write a flow [H, W, 2] in the chosen format."""
-        if self.flow_format == "flo":
-            write_flo(self.folder / "flow" / f"{name}.flo", flow)
-        else:
+        if self.flow_format == "kitti":
             # The last step below the upper limit rounds down from half a step (1/128 px) above it.
             fits = (flow >= -KITTI_LIMIT_PX - 1 / 128) & (flow < KITTI_LIMIT_PX - 1 / 128)
             self._out_of_range += int((~fits.all(axis=2)).sum())
-            write_flow_png(self.folder / "flow" / f"{name}.png", flow)
+        write_flow_file(self.folder / "flow" / name, flow, format=self.flow_format)
 
     def _write_truth(self, name: str, pair: FlowPrediction) -> None:
         """Write what the source knows of the pair."""

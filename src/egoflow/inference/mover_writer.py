@@ -11,7 +11,7 @@ import torch
 
 from egoflow.config import Run
 from egoflow.data.files import write_bytes
-from egoflow.data.formats import write_flo
+from egoflow.data.flow_files import FlowFormat, write_flow_file
 from egoflow.data.scene_flow import write_scene_flow
 from egoflow.geometry.pixels import resize_flow
 from egoflow.inference.flow_stream import flow_pairs
@@ -30,12 +30,14 @@ class MoverWriter:
 
     Of every frame ``mover/NAME.png`` (8 bit, the probability of moving by itself, 255 = certain). Of every frame whose
     successor could be read and does not lie across a jump ``scene_flow/NAME.npz``, and with ``flows``
-    ``rigid_flow/NAME.flo`` and ``residual_flow/NAME.flo``: a file never leads to another frame than its name says.
-    ``movers.mp4`` lays the probability over the picture. A method that cannot tell leaves nothing.
+    ``rigid_flow/NAME.flo`` and ``residual_flow/NAME.flo`` (or KITTI's .png): a file never leads to another frame than
+    its name says. ``movers.mp4`` lays the probability over the picture. A method that cannot tell leaves nothing.
     """
 
-    def __init__(self, folder: Path, *, source: FrameSource, run: Run, flows: bool = False, video: bool = True) -> None:
+    def __init__(self, folder: Path, *, source: FrameSource, run: Run, flows: bool = False,
+                 flow_format: FlowFormat = "flo", video: bool = True) -> None:
         self.folder, self.source, self.flows = folder, source, flows
+        self.flow_format: FlowFormat = flow_format
         self.frames, self._pairs = predicted_frames(run, source), set(flow_pairs(run, source))
         fps = frames_per_s(source, self.frames)
         self._video = HeldVideo(folder / "movers.mp4", fps=fps) if video else None
@@ -93,7 +95,8 @@ class MoverWriter:
         if self.flows:
             for name, flow in (("rigid_flow", own.rigid_flow), ("residual_flow", own.flow - own.rigid_flow)):
                 resized = resize_flow(torch.from_numpy(flow)[None], height=height, width=width)[0].numpy()
-                write_flo(self._path(name, frame, ".flo"), resized.transpose(1, 2, 0))
+                write_flow_file(self.folder / name / self.source.frame_name(frame.index), resized.transpose(1, 2, 0),
+                                format=self.flow_format)
 
     def _path(self, folder: str, frame: FramePrediction, suffix: str) -> Path:
         return self.folder / folder / f"{self.source.frame_name(frame.index)}{suffix}"

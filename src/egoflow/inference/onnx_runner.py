@@ -38,15 +38,16 @@ def main():
         sys.exit(f"{args.out}: exists already; give another folder")
     warn_of_camera(manifest, args.fov)
     seconds = run(manifest, args.model / manifest["file"], files, args.out)
-    print(f"{len(files)} frames, {len(files) / max(seconds, 1e-9):.1f} a second in the model; wrote {args.out}")
+    sys.stdout.write(f"{len(files)} frames, {len(files) / max(seconds, 1e-9):.1f} a second in the model; wrote "
+                     f"{args.out}\n")
 
 
 def warn_of_camera(manifest, fov):
     """Say so where the camera is not of the kind that was trained on."""
     low, high = manifest["camera"]["fov_deg"]
     if fov is not None and not low <= fov <= high:
-        print(f"warning: trained with fields of view of {low:.0f} to {high:.0f} degrees, not {fov:.0f}: depth and "
-              f"motion will be wrong in scale and shape", file=sys.stderr)
+        sys.stderr.write(f"warning: trained with fields of view of {low:.0f} to {high:.0f} degrees, not {fov:.0f}: "
+                         f"depth and motion will be wrong in scale and shape\n")
 
 
 def run(manifest, model, files, out):

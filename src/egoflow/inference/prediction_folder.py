@@ -5,8 +5,9 @@ from pathlib import Path
 
 from egoflow.config import Run
 from egoflow.console import progress
+from egoflow.data.flow_files import FlowFormat
 from egoflow.inference.flow_stream import flow_stream
-from egoflow.inference.flow_writer import FlowFormat, FlowWriter
+from egoflow.inference.flow_writer import FlowWriter
 from egoflow.inference.stream import predict_stream
 from egoflow.inference.writer import PredictionWriter
 from egoflow.methods.base import Method
@@ -25,11 +26,11 @@ def write_flow(folder: Path, method: Method, run: Run, sources: Sequence[FrameSo
 
 
 def write_depth(folder: Path, method: Method, run: Run, source: FrameSource, *, depth_format: str = "png",
-                video: bool = True, two_view: bool = True, movers: bool = True, flows: bool = False
-                ) -> PredictionWriter:
+                video: bool = True, two_view: bool = True, movers: bool = True, flows: bool = False,
+                flow_format: FlowFormat = "flo") -> PredictionWriter:
     """Write depth and motion of one source, what ``PredictionWriter`` says; return the finished writer."""
     with PredictionWriter(folder, source=source, run=run, depth_format=depth_format, video=video, two_view=two_view,
-                          movers=movers, flows=flows) as writer, \
+                          movers=movers, flows=flows, flow_format=flow_format) as writer, \
             progress(len(writer.frames), label="predicting") as bar:
         for frame in predict_stream(method, run, source):
             writer.add(frame)

@@ -13,6 +13,7 @@ from egoflow.config import Run
 from egoflow.console import note
 from egoflow.data.cameras import write_camera
 from egoflow.data.files import write_bytes
+from egoflow.data.flow_files import FlowFormat
 from egoflow.data.formats import write_depth_npz, write_depth_png
 from egoflow.data.trajectories import write_trajectory
 from egoflow.errors import DataError
@@ -50,7 +51,8 @@ class PredictionWriter:
     """
 
     def __init__(self, folder: Path, *, source: FrameSource, run: Run, depth_format: str = "png", video: bool = True,
-                 two_view: bool = True, movers: bool = True, flows: bool = False) -> None:
+                 two_view: bool = True, movers: bool = True, flows: bool = False,
+                 flow_format: FlowFormat = "flo") -> None:
         self.folder, self.source, self.run = folder, source, run
         self.depth_format = depth_format
         self.frames = predicted_frames(run, source)
@@ -59,7 +61,8 @@ class PredictionWriter:
         self._two_view = TwoViewPath(source, gap=run.data.gap) if two_view else None
         fps = frames_per_s(source, self.frames)
         self._video, self._colour = HeldVideo(folder / "inv_depth.mp4", fps=fps) if video else None, ColourScale()
-        self._movers = MoverWriter(folder, source=source, run=run, flows=flows, video=video) if movers else None
+        self._movers = MoverWriter(folder, source=source, run=run, flows=flows, flow_format=flow_format,
+                                   video=video) if movers else None
         self._truth: dict[int, SE3] | None = {}
         self._read: set[int] = set()
         self._scale = "relative"

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from egoflow.geometry.precision import full_precision
+from egoflow.networks.exporting import exporting
 
-# Known by this name from torch 2.7 on.
-_EXPORTING = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 TILE = 16
 """Pixels of a row in one product: from 8 to 32 it makes little difference for radius 4 and for radius 10."""
 
@@ -27,7 +26,7 @@ def windowed_correlation(feature_a: Tensor, feature_b: Tensor, *, radius: int, s
     # Costs of neighbouring displacements are close to each other, too close for half precision.
     with torch.autocast(feature_a.device.type, enabled=False):
         a, b = full_precision(feature_a), full_precision(feature_b)
-        if _EXPORTING():
+        if exporting():
             return _by_displacement(a, b, radius, stride)
         if stride == 1:
             return _correlation(a, b, radius)
@@ -38,13 +37,13 @@ def windowed_correlation(feature_a: Tensor, feature_b: Tensor, *, radius: int, s
 
 
 def _by_displacement(a: Tensor, b: Tensor, radius: int, stride: int) -> Tensor:
-    """Return the correlation by one product a displacement: slower, but a graph of it holds for images of any size."""
+    """Return the correlation by one product a row of displacements: slower, but its graph is for images of any size."""
     height, width = a.shape[-2:]
     reach = radius * stride
     padded = F.pad(b, (reach, reach, reach, reach))
     steps = range(0, 2 * reach + 1, stride)
-    return torch.cat([(a * padded[..., y:y + height, x:x + width]).mean(1, keepdim=True) for y in steps for x in steps],
-                     dim=1)
+    shifted = torch.stack([padded[..., x:x + width] for x in steps], dim=1)
+    return torch.cat([(a[:, None] * shifted[..., y:y + height, :]).mean(2) for y in steps], dim=1)
 
 
 def _thinned(value: Tensor, stride: int) -> Tensor:

@@ -117,6 +117,6 @@ def correlation(feature_a: Tensor, feature_b: Tensor, *, radius: int) -> Tensor:
 def _position(feature: Tensor) -> Tensor:
     """Return x and y [B, 2, h, w] in [-1, 1]: what a motion means depends on where it is seen."""
     batch, _, height, width = feature.shape
-    y = torch.linspace(-1, 1, height, device=feature.device, dtype=feature.dtype)
-    x = torch.linspace(-1, 1, width, device=feature.device, dtype=feature.dtype)
+    y, x = (2 * torch.arange(size, device=feature.device, dtype=feature.dtype) / max(size - 1, 1) - 1
+            for size in (height, width))
     return torch.stack((x.expand(height, width), y[:, None].expand(height, width))).expand(batch, 2, height, width)

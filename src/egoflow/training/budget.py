@@ -57,8 +57,9 @@ def prepare(dataset: ClipDataset) -> None:
         dataset.item(index)
 
 
-def planned_steps(run: Run, dataset: ClipDataset, budget: Budget, *, scratch: Path) -> tuple[int, float | None]:
-    """Return the steps that the budget allows and, where they were timed, the seconds of one.
+def planned_steps(run: Run, dataset: ClipDataset, budget: Budget, *, scratch: Path, share: float = PLANNED
+                  ) -> tuple[int, float | None]:
+    """Return the steps that ``share`` of the budget allows and, where they were timed, the seconds of one.
 
     ``scratch`` is a folder for the throw-away trainings; it is removed.
     """
@@ -68,7 +69,7 @@ def planned_steps(run: Run, dataset: ClipDataset, budget: Budget, *, scratch: Pa
     more = min(int(TRIAL_SHARE * budget.seconds / step_s), _MOST)
     if more > _FIRST:
         step_s = _trial(run, dataset, more, scratch)
-    return max(1, int(PLANNED * budget.seconds / step_s)), step_s
+    return max(1, int(share * budget.seconds / step_s)), step_s
 
 
 def _trial(run: Run, dataset: ClipDataset, steps: int, scratch: Path) -> float:
