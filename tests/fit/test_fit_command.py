@@ -44,7 +44,16 @@ def whole(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_everything_is_there(whole: Path) -> None:
+def test_a_fit_leaves_everything(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], clip: Path) -> None:
+    """All in one test: spread over workers each would make the fit anew."""
+    everything_is_there(whole)
+    figures_say_what_the_pages_show(whole)
+    the_model_predicts_other_footage_without_being_told_a_camera(whole, tmp_path)
+    scaled_it_is_in_metres_everywhere(whole, tmp_path, capsys)
+    other_words_are_refused(clip, whole, capsys)
+
+
+def everything_is_there(whole: Path) -> None:
     prediction = whole / "prediction" / "000"
     names = [f"{k:06d}" for k in range(FRAMES)]
     for folder, ending, count in (("depth", "png", 0), ("mover", "png", 0), ("depth_confidence", "png", 0),
@@ -62,7 +71,7 @@ def test_everything_is_there(whole: Path) -> None:
         assert (whole / name).is_file(), name
 
 
-def test_the_model_predicts_other_footage_without_being_told_a_camera(whole: Path, tmp_path: Path) -> None:
+def the_model_predicts_other_footage_without_being_told_a_camera(whole: Path, tmp_path: Path) -> None:
     run, _, state = load_run(whole)
     assert run.every_frame
     assert state.step <= STEPS
@@ -74,7 +83,7 @@ def test_the_model_predicts_other_footage_without_being_told_a_camera(whole: Pat
                  str(tmp_path / "out"), "--no-video"]) == 0
 
 
-def test_figures_say_what_the_pages_show(whole: Path) -> None:
+def figures_say_what_the_pages_show(whole: Path) -> None:
     figures = json.loads((whole / "metrics.json").read_text())
     assert figures["steps"] == STEPS
     assert figures["unexplained"]["chosen"] < figures["unexplained"]["untrained"]
@@ -134,7 +143,7 @@ def test_killed_at_any_stage_it_ends_the_same(clip: Path, whole: Path, tmp_path:
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-def test_scaled_it_is_in_metres_everywhere(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def scaled_it_is_in_metres_everywhere(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     shutil.copytree(whole, out)
     before = json.loads((out / "metrics.json").read_text())
@@ -160,7 +169,7 @@ def test_scaled_it_is_in_metres_everywhere(whole: Path, tmp_path: Path, capsys: 
     assert "expected the folder of a finished 'egoflow fit'" in capsys.readouterr().err
 
 
-def test_other_words_are_refused(clip: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def other_words_are_refused(clip: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(fit(clip, whole, "--seed", "3")) == 2
     assert "was begun with seed 0, not 3" in capsys.readouterr().err
     assert main(["fit", "nowhere.mp4", "--out", str(whole / "prediction")]) == 2
