@@ -100,7 +100,7 @@ def contents(out: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for path in sorted(p for p in out.rglob("*") if p.is_file()):
         name = str(path.relative_to(out))
-        if name.startswith("training/") or path.suffix == ".js" or name == "fit.json":
+        if name.startswith("training/") or name == "fit.json":
             continue
         data: object = path.read_bytes()
         if path.suffix in (".json", ".html"):

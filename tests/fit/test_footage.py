@@ -35,8 +35,9 @@ def test_the_focal_length_of_a_camera_that_turns_is_learnt(tmp_path: Path, monke
     low, high = found.facts[0]["focal"]["interval_px"]
     assert low <= float(learnt.fx) <= high
     # What is trained on and what is predicted have that camera, whatever the clip says.
-    assert float(open_source(found.shots[0].clip).camera.fx) == pytest.approx(float(learnt.fx), rel=1e-5)
-    assert float(found.shots[0].source().camera.fx) == pytest.approx(float(learnt.fx), rel=1e-5)
+    shot, out = found.shots[0], tmp_path / "out"
+    for source in (open_source(out / shot.clip), shot.source(out)):
+        assert float(source.camera.fx) == pytest.approx(float(learnt.fx), rel=1e-5)
     # It is looked at once.
     assert read_footage(tmp_path / "out") == found
     monkeypatch.setattr(module, "diagnose", lambda *args, **kwargs: pytest.fail("looked again"))

@@ -17,10 +17,10 @@ class Says(Method):
 
     def __init__(self, depth: Tensor) -> None:
         super().__init__(None)
-        self.depth, self.clip_length, self.target = depth, 2, 0
+        self.said, self.clip_length, self.target = depth, 2, 0
 
     def predict(self, clip: Clip) -> Prediction:
-        return Prediction(inv_depth={0: [1 / self.depth]})
+        return Prediction(inv_depth={0: [1 / self.said]})
 
     def losses(self, clip: Clip, prediction: Prediction, progress: float) -> LossTerms:
         return LossTerms()

@@ -100,7 +100,7 @@ def test_the_runner_writes_flow_and_motion(run: Path, frames: Path, tmp_path: Pa
                                            ) -> None:
     stand_in = SimpleNamespace(InferenceSession=lambda *args, **kwargs: Session(run))
     monkeypatch.setitem(sys.modules, "onnxruntime", stand_in)
-    manifest = {"size": [64, 96], "depth_png": {"png_units_per_depth_unit": 170.0, "largest": 380.0}}
+    manifest = {"size": [64, 96], "gap": 1, "depth_png": {"png_units_per_depth_unit": 170.0, "largest": 380.0}}
     onnx_runner.run(manifest, Path("model.onnx"), sorted(frames.iterdir()), tmp_path / "ours")
     assert main(["predict", str(run), str(frames), "--camera", "fov=60", "--out", str(tmp_path / "theirs"),
                  "--no-video", "--quantity", "all", "--motion", "net", "--size", "trained"]) == 0

@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 
 from egoflow.errors import CheckpointError, DataError
 from egoflow.geometry.se3 import SE3
+from egoflow.inference.flow_stream import flow_pairs
+from egoflow.inference.path import PathBuilder
 from egoflow.inference.stream import FramePrediction, predict_stream, predicted_frames
 from egoflow.types import Prediction
 from inference.stubs import Numbers, Oracle, run_of
@@ -137,3 +140,26 @@ def test_memory_does_not_grow_with_the_video() -> None:
     short, long = peak(60), peak(320)
     # The stub's own list of what was asked grows by some 300 bytes a frame; one held picture would be 9 kB.
     assert long - short < 260 * 1000
+
+
+def test_every_frame_is_predicted_by_neighbours_as_far_away_as_in_training() -> None:
+    source = Numbers(12)
+    run = replace(run_of(source, gap=3), every_frame=True)
+    method, path = Oracle(source), PathBuilder()
+    frames = list(predict_stream(method, run, source))
+    for frame in frames:
+        path.add(frame)
+    assert [f.index for f in frames] == list(range(12))
+    assert [f.key for f in frames] == [i % 3 == 0 for i in range(12)]
+    assert method.asked[0] == [0, 0, 3]
+    assert method.asked[5] == [2, 5, 8]
+    assert [f.neighbours for f in (frames[0], frames[5], frames[11])] == [(None, 3), (2, 8), (8, None)]
+    assert flow_pairs(run, source) == [(i, i + 3) for i in range(9)]
+    said = path.trajectory(range(12), source.time_s)
+    assert said is not None
+    truth = source.path[0].inverse() @ SE3.stack(source.path)
+    # Key frames, and those after the last one, which stand nowhere in between.
+    for index in (0, 3, 6, 9, 10, 11):
+        torch.testing.assert_close(said.world_from_cam[index].t, truth[index].t, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(said.world_from_cam[index].R, truth[index].R, atol=1e-5, rtol=1e-5)
+    assert float((said.world_from_cam.t - truth.t).norm(dim=1).max()) < 0.02 * float(truth.t[-1].norm())

@@ -46,17 +46,25 @@ def test_best_is_kept_by_held_out_score(tmp_path: Path) -> None:
     assert best.best == state.best < float("inf")
 
 
-def test_a_new_phase_sets_its_own_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Losses of another phase are of another scale: the second, scored a hundred times worse, is kept all the same."""
+@pytest.mark.parametrize("stops", [0, 2])
+def test_a_new_phase_sets_its_own_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: int) -> None:
+    """Losses of another phase are of another scale: the second, scored a hundred times worse, is kept all the same.
+
+    Also where training was stopped at the last step of the first one, and went on.
+    """
     held_out = [collate([SlidingClips()[0, 0]])]
     run = small_run(steps=4)
     run = replace(run, loop=replace(run.loop, save_every=2))
-    trainer = Trainer(run, SlidingClips(), out=tmp_path, held_out=held_out)
     phases = tuple(Phase(name=name, share=0.5) for name in ("first", "second"))
-    monkeypatch.setattr(type(trainer.method), "phases", lambda self: phases)
-    monkeypatch.setattr("egoflow.training.trainer.held_out_figures", lambda *args, **kwargs: {
-        "held_out/loss": 1.0 if trainer.phase == phases[0] else 100.0})
-    trainer.fit()
+    monkeypatch.setattr("egoflow.methods.sfmlearner.SfMLearner.phases", lambda self: phases)
+    trainers: list[Trainer] = []
+    for number in range(stops + 1):
+        # Over before the first step ends: one step at a time.
+        loop = replace(run.loop, minutes=1e-9 if number < stops else None)
+        trainers.append(Trainer(
+            replace(run, loop=loop), SlidingClips(), out=tmp_path, held_out=held_out, resume=number > 0,
+            judge=lambda *_: {"score": 1.0 if trainers[-1].phase == phases[0] else 100.0}))
+        trainers[-1].fit()
     _, best, _ = read(tmp_path / "best.safetensors")
     assert (best.step, best.best) == (4, 100.0)
 

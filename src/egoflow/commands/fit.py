@@ -49,18 +49,23 @@ def run(args: argparse.Namespace) -> int:
     from egoflow.fit.footage import gather
     from egoflow.fit.leftovers import remove_leftovers
     from egoflow.fit.outcome import finish
+    from egoflow.fit.plan import wanted_preset
     from egoflow.training.budget import parse_budget
     from egoflow.training.distributed import pick_device
     from egoflow.training.trainer import Stopped
 
     out, kind = Path(args.out), pick_device(args.device).type
     budget = parse_budget(args.budget or BUDGETS.get(kind, BUDGETS["cpu"]))
+    recipe = args.recipe or RECIPES.get(kind, RECIPES["cpu"])
+    wanted_preset(recipe, args.settings)
+    # Found from any folder, as the sources are: what is begun here may go on from elsewhere.
+    camera = str(Path(args.camera).resolve()) if args.camera and Path(args.camera).is_file() else args.camera
     with leave_no_trace(out, unless=lambda error: (out / "plan.json").exists()):
         _claim(out, args, str(budget))
-        footage = gather(_found(args.source), camera=args.camera, frames=args.frames, out=out)
+        footage = gather(_found(args.source), camera=camera, frames=args.frames, out=out)
         remove_leftovers(out)
         try:
-            plan, scores = _taught(out, footage, budget, args, recipe=args.recipe or RECIPES.get(kind, RECIPES["cpu"]))
+            plan, scores = _taught(out, footage, budget, args, recipe=recipe)
         except Stopped as stop:
             note(f"stopped by {stop} and saved; the same command goes on")
             return 128 + stop.number
@@ -79,11 +84,12 @@ def _claim(out: "Path", args: argparse.Namespace, budget: str) -> None:
     """Make ``out`` the folder of this fit; refuse one that holds another, or something else."""
     from egoflow.data.files import read_json, write_json
     from egoflow.errors import ConfigError
+    from egoflow.fit.leftovers import is_leftover
 
     about = {"source": _found(args.source), "camera": args.camera, "frames": args.frames, "recipe": args.recipe,
              "seed": args.seed, "budget": budget, "settings": args.settings}
     path = out / "fit.json"
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not path.exists())):
+    if out.exists() and (not out.is_dir() or not (path.exists() or all(map(is_leftover, out.iterdir())))):
         raise ConfigError(f"{out}: is not the folder of a fit; give another --out")
     known = read_json(path)
     for key, value in about.items():
@@ -100,12 +106,14 @@ def _taught(out: "Path", footage: "Footage", budget: "Budget", args: argparse.Na
     from dataclasses import replace
 
     from egoflow.console import note
-    from egoflow.fit.plan import make_plan, wanted_run
-    from egoflow.fit.teach import teach
+    from egoflow.fit.plan import make_plan, read_plan, wanted_run
+    from egoflow.fit.teach import ended, read_scores, teach
     from egoflow.training.budget import prepare
     from egoflow.training.session import make_dataset, open_sources
 
-    run: Run = wanted_run(footage, recipe=recipe, settings=args.settings, seed=args.seed)
+    if ended(out):
+        return read_plan(out), read_scores(out)
+    run: Run = wanted_run(footage, out, recipe=recipe, settings=args.settings, seed=args.seed)
     run = replace(run, loop=replace(run.loop, device=args.device))
     sources = open_sources(run.data)
     dataset = make_dataset(run, sources, cache=out / "training" / "cache")
@@ -121,9 +129,9 @@ def _summary(out: "Path", figures: dict[str, Any]) -> str:
     left = figures["unexplained"]
     lines = []
     if left["chosen"] is not None:
-        lines.append(f"between held-out frames depth leaves {left['chosen']:.3f} of the flow unexplained (untrained "
-                     f"{left['untrained']:.3f}, flat depth {left['flat_depth']:.3f}); step {figures['chosen_step']} of "
-                     f"{figures['steps']} was chosen")
+        lines.append(f"between frames twice as far apart as in training depth leaves {left['chosen']:.3f} of the flow "
+                     f"unexplained (untrained {left['untrained']:.3f}, flat depth {left['flat_depth']:.3f}); step "
+                     f"{figures['chosen_step']} of {figures['steps']} was chosen")
     for shot in figures["shots"]:
         for name, values in (shot["against_truth"] or {}).items():
             if values.get("ate_rmse_m") is not None:

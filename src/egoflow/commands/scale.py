@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        "drives along")
     known.add_argument("--gps", metavar="FILE", help="rows time lat lon [alt] in s, degrees and m, or a TUM trajectory")
     known.add_argument("--known-distance", nargs="+", metavar="FRAME:X,Y:X,Y=M",
-                       help="distance in metres between the points at two pixels of a frame; of several the mean "
-                            "factor is taken")
+                       help="distance in metres between the points at two pixels of a frame as prediction/NNN/ "
+                            "shows it, bars cut off; of several the mean factor is taken")
     parser.add_argument("--gps-offset", type=float, default=0.0, metavar="S",
                         help="time in the track of the clip's time 0")
     parser.add_argument("--shot", type=int, default=0, metavar="N", help="the shot, prediction/NNN, that is asked")
@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from egoflow.console import say
     from egoflow.data.files import read_json, write_json
     from egoflow.errors import DataError
+    from egoflow.fit.footage import read_footage
     from egoflow.fit.outcome import finish_again
     from egoflow.training import checkpoint
 
@@ -45,6 +46,9 @@ def run(args: argparse.Namespace) -> int:
     folder, model = out / "prediction" / f"{args.shot:03d}", out / checkpoint.MODEL
     if not model.exists() or not folder.is_dir():
         raise DataError(f"{out}: expected the folder of a finished 'egoflow fit' with {folder.relative_to(out)} in it")
+    for shot in read_footage(out).shots:
+        # Before anything is changed: what cannot be predicted again is not to be removed.
+        shot.source(out).image(0)
     found = _found(args, folder)
     settings, state, _ = checkpoint.read(model)
     # What is there may be in metres already, by another measurement.
@@ -52,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     total = replace(found, **{name: getattr(found, name) * before for name in ("metres_per_unit", "low", "high")})
     checkpoint.copy(model, model, replace(settings, metres_per_unit=total.metres_per_unit), state)
     write_json(out / "scale.json", _finite(asdict(total)))
-    say(f"a unit is {total.metres_per_unit:.4g} m (95 %: {total.low:.4g} to {total.high:.4g}), from a {total.how}, "
+    say(f"a unit is {total.metres_per_unit:.4g} m (95 %: {total.low:.4g} to {total.high:.4g}), from {total.how}, "
         f"{total.samples} samples")
     finish_again(out)
     say(f"wrote {out} anew in metres")

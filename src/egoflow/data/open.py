@@ -22,9 +22,14 @@ _LONG = 3.0
 
 
 class FrameSlice:
-    """Some frames of a source, in order, as a source of their own; the frames keep their names and times."""
+    """Some frames of a source, in order, as a source of their own; the frames keep their names and times.
 
-    def __init__(self, source: FrameSource, indices: Sequence[int], *, name: str | None = None) -> None:
+    ``joined`` says that what was left out between them leaves no gap: repeated frames, for instance.
+    """
+
+    def __init__(self, source: FrameSource, indices: Sequence[int], *, name: str | None = None, joined: bool = False
+                 ) -> None:
+        self.joined = joined
         # A slice of a slice is a slice of the first source, so that the jumps of both are seen.
         self.source: FrameSource = source.source if isinstance(source, FrameSlice) else source
         self.indices = [source.indices[i] for i in indices] if isinstance(source, FrameSlice) else list(indices)
@@ -160,14 +165,22 @@ def continuous_runs(source: FrameSource) -> list[range]:
     if len(source) == 0:
         return []
     broken = _jumps(np.asarray(source.time_s, dtype=np.float64), regular=False)
+    if not (isinstance(source, FrameSlice) and source.joined):
+        broken |= _missing(source)
+    edges = [0, *(int(i) + 1 for i in np.flatnonzero(broken)), len(source)]
+    return [range(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def _missing(source: FrameSource) -> np.ndarray:
+    """Return bool [N - 1]: frames are missing before the next one, by their names or a FrameSlice's positions."""
     numbers = [frame_number(source.frame_name(i)) for i in range(len(source))]
     counted = [n for n in numbers if n is not None]
+    broken = np.zeros(max(len(source) - 1, 0), dtype=bool)
     if len(counted) == len(numbers):
         broken |= _jumps(np.array(counted, dtype=np.float64), regular=True)
     if isinstance(source, FrameSlice):
         broken |= _jumps(np.array(source.indices, dtype=np.float64), regular=True)
-    edges = [0, *(int(i) + 1 for i in np.flatnonzero(broken)), len(source)]
-    return [range(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return broken
 
 
 def _jumps(values: np.ndarray, *, regular: bool) -> np.ndarray:

@@ -130,12 +130,12 @@ def _pairs(source: FrameSource, found: Survey, camera: Camera | None) -> tuple[l
     return judged, focal
 
 
-def training_size(height: int, width: int) -> tuple[int, int]:
-    """Return the (height, width) to train at on a CPU: the clip's shape, about 64x192 pixels, multiples of 32.
+def training_size(height: int, width: int, *, pixels: int = 64 * 192) -> tuple[int, int]:
+    """Return the (height, width) to train at: the clip's shape, about so many ``pixels`` (a CPU's), multiples of 32.
 
     A clip that is smaller than that is not enlarged.
     """
-    ratio, area = width / height, min(64 * 192, height * width)
+    ratio, area = width / height, min(pixels, height * width)
     rows = max(32, round((area / ratio) ** 0.5 / 32) * 32)
     return rows, max(32, round(rows * ratio / 32) * 32)
 

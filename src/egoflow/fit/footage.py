@@ -29,11 +29,12 @@ LEARN = "learn"
 class Shot:
     """One shot that is learnt from: its prepared ``clip``, and where its frames lie in the footage as it was given.
 
-    ``camera`` is how the source is opened ("" where it brings its own); ``facts`` is the place of its source in
-    ``Footage.facts``.
+    ``clip`` and ``mask`` (what is fixed to the image; "" for nothing) are files of the fit's folder. ``camera`` is how
+    the source is opened ("" where it brings its own); ``facts`` is the place of its source in ``Footage.facts``.
     """
 
     clip: str
+    mask: str
     path: str
     number: int
     camera: str
@@ -42,18 +43,17 @@ class Shot:
     window: tuple[int, int, int, int]
     facts: int
 
-    def source(self) -> FrameSource:
-        """Open the shot's frames at their own size, cleaned as those that were trained on."""
+    def source(self, out: Path) -> FrameSource:
+        """Open the shot's frames at their own size, cleaned as those that the fit in ``out`` was trained on."""
         data = DataConfig(paths=(self.path,), camera=self.camera or None, frames=self.slice or None)
         whole = open_sources(data)[self.number]
-        file = Path(self.clip).parent / "fixed.png"
-        fixed = read_mask(file) if file.exists() else None
-        return FrameSlice(Cleaned(whole, window=self.window, fixed=fixed), self.frames)
+        fixed = read_mask(out / self.mask) if self.mask else None
+        return FrameSlice(Cleaned(whole, window=self.window, fixed=fixed), self.frames, joined=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footage:
-    """The shots to learn from, the frame distance ``gap`` and ``size`` (height, width) for it, and the doctor's facts.
+    """The shots to learn from, the frame distance ``gap`` to learn with, and the doctor's facts.
 
     ``facts`` has what ``Diagnosis.json`` says of every source, with its ``camera``: where it comes from ("given",
     "footage", "assumed") and its focal length in pixels.
@@ -61,7 +61,6 @@ class Footage:
 
     shots: tuple[Shot, ...]
     gap: int
-    size: tuple[int, int]
     facts: tuple[dict[str, Any], ...]
 
 
@@ -81,7 +80,9 @@ def gather(paths: Sequence[str], *, camera: str | None, frames: str | None, out:
     diagnoses = [diagnose(source, camera=source.camera if is_known else None) for _, _, source, is_known in opened]
     _write_page(out / "footage", [source for _, _, source, _ in opened], diagnoses)
     _refuse_useless(diagnoses)
-    shots, facts, gaps = [], [], []
+    shots: list[Shot] = []
+    gaps: list[tuple[int, int]] = []
+    facts, useless = [], ""
     for place, ((path, number, source, is_known), diagnosis) in enumerate(zip(opened, diagnoses, strict=True)):
         words = (given or "") if is_known else diagnosis.suggested_camera()
         facts.append(diagnosis.json() | {"camera": _camera_facts(diagnosis, is_known, words)})
@@ -90,18 +91,25 @@ def gather(paths: Sequence[str], *, camera: str | None, frames: str | None, out:
             continue
         if not is_known:
             source = open_sources(DataConfig(paths=(path,), camera=words, frames=frames))[number]
-        folder = out / "prepared" / f"{place:02d}"
-        ready = prepare(source, diagnosis, folder)
+        try:
+            ready = prepare(source, diagnosis, out / "prepared" / f"{place:02d}")
+        except DataError as error:
+            useless = str(error)
+            note(f"{source.name}: left out: {error}")
+            continue
+        mask = ""
         if diagnosis.fixed is not None and diagnosis.fixed.any():
-            write_mask(folder / "fixed.png", diagnosis.fixed)
-        shots += [Shot(clip=str(clip.resolve()), path=path, number=number, camera=words, slice=frames or "",
-                       frames=shown, window=ready.window, facts=place)
+            mask = f"footage/fixed{place}.png"
+            write_mask(out / mask, diagnosis.fixed)
+        shots += [Shot(clip=str(clip.relative_to(out)), mask=mask, path=path, number=number, camera=words,
+                       slice=frames or "", frames=shown, window=ready.window, facts=place)
                   for clip, shown in zip(ready.clips, ready.shots, strict=True)]
-        gaps.append((prepared_gap(diagnosis, ready), ready.frames, diagnosis.size))
-    _, _, size = max(gaps, key=lambda found: found[1])
-    footage = Footage(shots=tuple(shots), gap=_common([(gap, count) for gap, count, _ in gaps]), size=size,
-                      facts=tuple(facts))
-    write_camera(out / "camera.json", shots[0].source().camera)
+        gaps.append((prepared_gap(diagnosis, ready), ready.frames))
+    if not shots:
+        raise DataError(useless)
+    gap = _common(gaps)
+    footage = Footage(shots=tuple(_long_enough(shots, out, gap)), gap=gap, facts=tuple(facts))
+    write_camera(out / "camera.json", footage.shots[0].source(out).camera)
     write_json(out / FILE, asdict(footage))
     return footage
 
@@ -110,6 +118,21 @@ def prepared_gap(diagnosis: Diagnosis, ready: Prepared) -> int:
     """Return the frame distance to train with among prepared frames, from which repeated ones are gone."""
     repeated = ready.dropped.get("repeated", 0)
     return max(1, round(diagnosis.gap * ready.frames / (ready.frames + repeated)))
+
+
+def _long_enough(shots: Sequence[Shot], out: Path, gap: int) -> list[Shot]:
+    """Return the shots that hold a clip of three prepared frames ``gap`` apart; name the others."""
+    kept = []
+    for shot in shots:
+        count = len(list((out / shot.clip / "image").iterdir()))
+        if count > 2 * gap and len(shot.frames) > 2 * gap:
+            kept.append(shot)
+        else:
+            note(f"{shot.path}: a shot of {count} frames is left out: with a frame distance of {gap} it is too short")
+    if not kept:
+        raise DataError(f"{shots[0].path}: no shot is long enough for a frame distance of {gap}; film longer, or give "
+                        f"--set data.gap=1 to 'egoflow train'")
+    return kept
 
 
 def _common(gaps: list[tuple[int, int]]) -> int:
@@ -150,6 +173,5 @@ def read_footage(out: Path) -> Footage:
     content = read_json(out / FILE)
     for shot in content["shots"]:
         shot |= {"frames": tuple(shot["frames"]), "window": tuple(shot["window"])}
-    height, width = content["size"]
-    return Footage(shots=tuple(Shot(**shot) for shot in content["shots"]), gap=content["gap"], size=(height, width),
+    return Footage(shots=tuple(Shot(**shot) for shot in content["shots"]), gap=content["gap"],
                    facts=tuple(content["facts"]))

@@ -1,6 +1,7 @@
 """What a fit leaves behind: every shot predicted with the chosen model, and what is known of it."""
 
 import shutil
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,13 @@ def finish(out: Path, footage: Footage, plan: Plan, scores: Scores) -> dict[str,
 
 
 def finish_again(out: Path) -> dict[str, Any]:
-    """Do all of ``finish`` anew, of a fit whose model has changed."""
+    """Do all of ``finish`` anew, of a fit whose model has changed. Its footage must still be there."""
     for name in ("report", "prediction"):
-        shutil.rmtree(out / name, ignore_errors=True)
+        if (out / name).exists():
+            # Out of the way at once, under a name of ``remove_leftovers``: half a folder looks like a whole one.
+            gone = out / f".{name}.{uuid.uuid4().hex[:8]}"
+            (out / name).rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
     return finish(out, read_footage(out), read_plan(out), read_scores(out))
 
 
@@ -50,10 +55,13 @@ def predict_shots(out: Path, shots: Sequence[Shot], *, device: str) -> list[Path
         folders.append(folder)
         if folder.exists():
             continue
-        source = shot.source()
+        source = shot.source(out)
         with new_folder(folder) as made:
             # A third of the size of .flo, to 1/64 px.
-            write_flow(made, method, run, [source], size=(run.data.height, run.data.width), flow_format="kitti")
+            try:
+                write_flow(made, method, run, [source], size=(run.data.height, run.data.width), flow_format="kitti")
+            except DataError as error:
+                note(f"no flow: {error}")
             write_depth(made, method, run, source, flows=True, flow_format="kitti")
             try:
                 write_scene(made, source, predicted_frames(run, source), also=ALSO)

@@ -23,7 +23,7 @@ def write_pages(out: Path, footage: Footage, figures: dict[str, Any], scores: Sc
     names = []
     run, _, _ = load_run(out)
     for number, (folder, shot) in enumerate(zip(folders, footage.shots, strict=True)):
-        page, source = out / "report" / f"{number:03d}", shot.source()
+        page, source = out / "report" / f"{number:03d}", shot.source(out)
         names.append((f"report/{page.name}/index.html", source.name))
         if page.exists():
             continue
@@ -50,7 +50,7 @@ def _head(footage: Footage, shot: Shot, figures: dict[str, Any]) -> str:
     camera = {"given": "the camera that was given", "footage": "a focal length that the footage itself shows",
               "assumed": "an assumed field of view: the footage does not show it"}[facts["camera"]["from"]]
     metric = figures["metric_scale"]
-    unit = (f"metres, from a {metric['how']} ({_interval(metric)} m a unit)" if metric
+    unit = (f"metres, from {metric['how']} ({_interval(metric)} m a unit)" if metric
             else "metres" if figures["scale"] == "metric" else "an unknown unit (relative scale)")
     return (f"<p>{escape(figures['recipe'])}, trained {duration(figures['training_s'])} on this footage alone; depth "
             f"and path are in {escape(unit)}, with {escape(camera)}.</p>")
@@ -77,8 +77,8 @@ def _sections(out: Path, footage: Footage, shot: Shot, figures: dict[str, Any], 
     charts = _curves(out / "training" / "log.jsonl")
     if len(scores.history) > 1:
         steps, values = (np.array(column, np.float64) for column in zip(*scores.history, strict=True))
-        chart = line_chart(steps, values, title="flow between held-out frames that depth leaves unexplained",
-                           unit="steps", marks=(float(scores.step),))
+        chart = line_chart(steps, values, unit="steps", marks=(float(scores.step),),
+                           title="flow that depth leaves unexplained, between frames twice as far apart as in training")
         charts.append(chart)
     if charts:
         found["Training"] = ("".join(f"<figure>{chart}</figure>" for chart in charts)
@@ -103,7 +103,7 @@ def _figures_table(figures: dict[str, Any], number: int) -> str:
     shot, left = figures["shots"][number], figures["unexplained"]
     own = shot["self_consistency"]
     rows = [("frames", f"{shot['frames']}"),
-            ("flow between held-out frames that depth leaves unexplained", _of(left)),
+            ("flow between frames twice as far apart as in training that depth leaves unexplained", _of(left)),
             ("a step there and back leaves", _share(own["return_share"])),
             ("spread of depth between neighbours", _share(own["depth_ratio_spread"])),
             ("length of the path", f"{shot['path_length']:.4g} {'m' if figures['scale'] == 'metric' else 'units'}"

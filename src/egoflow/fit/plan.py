@@ -11,8 +11,10 @@ from pathlib import Path
 
 from egoflow.config import Run, first_difference, run_from_json, run_to_json, with_settings
 from egoflow.console import note
+from egoflow.data.cameras import read_camera
 from egoflow.data.clips import ClipDataset
 from egoflow.data.files import read_json, write_json
+from egoflow.doctor.diagnosis import training_size
 from egoflow.errors import ConfigError
 from egoflow.fit.footage import Footage
 from egoflow.registry import load_method, load_preset
@@ -41,14 +43,23 @@ class Plan:
         return replace(self, run=with_settings(self.run, [setting]), changes=(*self.changes, setting))
 
 
-def wanted_run(footage: Footage, *, recipe: str, settings: Sequence[str], seed: int) -> Run:
-    """Return the recipe's preset on prepared footage, with the settings of a user."""
+def wanted_preset(recipe: str, settings: Sequence[str]) -> Run:
+    """Return a recipe's preset with the settings of a user; ConfigError where it gives no depth, or has no such one."""
     method, preset = load_preset(recipe)
     if not method.method_type.needs_camera:
         raise ConfigError(f"--recipe {recipe}: its method gives flow alone, and a fit needs depth and motion; 'egoflow "
                           f"methods' lists the others")
-    data = replace(preset.data, paths=tuple(shot.clip for shot in footage.shots), camera=None, frames=None,
-                   gap=footage.gap, height=footage.size[0], width=footage.size[1], validation=0.0)
+    return with_settings(preset, list(settings))
+
+
+def wanted_run(footage: Footage, out: Path, *, recipe: str, settings: Sequence[str], seed: int) -> Run:
+    """Return the recipe on the prepared footage of ``out``: at the size of the preset, in the shape of the clips."""
+    preset = wanted_preset(recipe, ())
+    clips = [(out / shot.clip).resolve() for shot in footage.shots]
+    camera = read_camera(clips[0] / "camera.json")
+    height, width = training_size(camera.height, camera.width, pixels=preset.data.height * preset.data.width)
+    data = replace(preset.data, paths=tuple(map(str, clips)), camera=None, frames=None, gap=footage.gap, height=height,
+                   width=width, validation=0.0)
     run = replace(preset, data=data, loop=replace(preset.loop, seed=seed), every_frame=True)
     return with_settings(run, list(settings))
 

@@ -56,7 +56,7 @@ def teach(out: Path, plan: Plan, sources: Sequence[FrameSource]) -> tuple[Plan, 
     Raises TrainingError where training collapses twice, or where no checkpoint is better than none.
     """
     folder = out / "training"
-    if (out / FILE).exists():
+    if ended(out):
         return plan, read_scores(out)
     cache = folder / "cache"
     while True:
@@ -76,6 +76,11 @@ def teach(out: Path, plan: Plan, sources: Sequence[FrameSource]) -> tuple[Plan, 
     scores = _chosen(out, folder, plan, held_out, camera=_words(sources[0].camera))
     write_json(out / FILE, asdict(scores))
     return plan, scores
+
+
+def ended(out: Path) -> bool:
+    """Say whether a fit has chosen its model."""
+    return (out / FILE).exists() and (out / checkpoint.MODEL).exists()
 
 
 def read_scores(out: Path) -> Scores:
@@ -142,24 +147,24 @@ def _chosen(out: Path, folder: Path, plan: Plan, held_out: list[Clip], *, camera
     best, last = folder / "best.safetensors", folder / "last.safetensors"
     path = best if best.exists() else last
     _, method, state = checkpoint.load_run(path)
-    _, ended, _ = checkpoint.read(last)
+    _, at_last, _ = checkpoint.read(last)
     device = pick_device(plan.run.loop.device)
     torch.manual_seed(plan.run.loop.seed)
     before = judged(build_method(plan.run).to(device), held_out, device).get(KEY)
     flat = unexplained_by_flat_depth(held_out)
-    history = _history(folder / "log.jsonl")
-    chosen = dict(history).get(state.step)
+    values = unexplained_by_pair(method.to(device), held_out, device=device)
+    chosen = sum(values) / len(values) if values else None
     if chosen is not None and before is not None and chosen >= before:
         raise TrainingError(f"{out}: training made nothing better: depth leaves {chosen:.3f} of the flow between "
-                            f"held-out frames unexplained, and left {before:.3f} before; give a longer --budget, or "
-                            f"look at {out / 'footage' / 'index.html'}")
+                            f"frames twice as far apart unexplained, and left {before:.3f} before; give a longer "
+                            f"--budget, or look at {out / 'footage' / 'index.html'}")
     # Without the time that it took: the model of a run that was killed is the same file.
     run = replace(plan.run, data=replace(plan.run.data, camera=camera))
     checkpoint.copy(path, out / checkpoint.MODEL, run, State(step=state.step), weights_only=True)
-    values = unexplained_by_pair(method.to(device), held_out, device=device)
     return Scores(step=state.step, steps=plan.run.loop.steps, chosen=chosen, start=before,
                   interval=mean_interval(values, block=block_length(len(values))),
-                  flat=flat if math.isfinite(flat) else None, history=tuple(history), elapsed_s=ended.elapsed_s)
+                  flat=flat if math.isfinite(flat) else None, history=tuple(_history(folder / "log.jsonl")),
+                  elapsed_s=at_last.elapsed_s)
 
 
 def _history(log: Path) -> list[tuple[int, float]]:

@@ -58,7 +58,7 @@ def from_speed(prediction: Path, speed_m_s: float) -> MetricScale:
     drawn = resampled_totals(table, resamples=_DRAWS)
     low, high = percentiles(drawn[:, 0] / np.maximum(drawn[:, 1], 1e-12)) or (math.nan, math.nan)
     return MetricScale(metres_per_unit=float(metres.sum() / steps.sum()), low=low, high=high, samples=len(steps),
-                       how=f"mean speed of {speed_m_s:g} m/s")
+                       how=f"a mean speed of {speed_m_s:g} m/s")
 
 
 def from_camera_height(prediction: Path, height_m: float) -> MetricScale:
@@ -85,7 +85,7 @@ def from_camera_height(prediction: Path, height_m: float) -> MetricScale:
     logs = np.log(height_m / np.array(heights))
     low, high = mean_interval(logs, block=block_length(len(logs)), transform=math.exp) or (math.nan, math.nan)
     return MetricScale(metres_per_unit=float(np.exp(logs.mean())), low=low, high=high, samples=len(heights),
-                       how=f"camera {height_m:g} m above the ground")
+                       how=f"a camera {height_m:g} m above the ground")
 
 
 def _height(inv_depth: np.ndarray, camera: object) -> float:
@@ -122,13 +122,13 @@ def from_gps(prediction: Path, track: Path, *, offset_s: float = 0.0) -> MetricS
     random = np.random.default_rng(0)
     draws = []
     for _ in range(_DRAWS // 4):
-        first = random.integers(max(count - block, 1), size=math.ceil(count / block))
+        first = random.integers(max(count - block + 1, 1), size=math.ceil(count / block))
         rows = (first[:, None] + np.arange(block)).ravel().clip(0, count - 1)
         if np.ptp(said[rows], axis=0).max() > 0:
             draws.append(scale(rows))
     low, high = percentiles(np.array(draws)) or (math.nan, math.nan)
     return MetricScale(metres_per_unit=scale(np.arange(count)), low=low, high=high, samples=count,
-                       how=f"track {track.name}")
+                       how=f"the track {track.name}")
 
 
 def _track(file: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -190,7 +190,7 @@ def from_distances(prediction: Path, known: Sequence[KnownDistance]) -> MetricSc
                      distance.metres / max(float(np.percentile(lengths, 2.5)), 1e-9)))
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
     return MetricScale(metres_per_unit=float(np.exp(np.log(factors).mean())), low=low, high=high, samples=len(known),
-                       how=f"{len(known)} known distance" + "s" * (len(known) > 1))
+                       how="a known distance" if len(known) == 1 else f"{len(known)} known distances")
 
 
 def _points(inverse: np.ndarray, camera: object, xy: tuple[float, float], distance: KnownDistance) -> np.ndarray:
@@ -212,8 +212,8 @@ def _points(inverse: np.ndarray, camera: object, xy: tuple[float, float], distan
 
 
 def _names(prediction: Path) -> list[str]:
-    """Return the names of the frames with depth, in order."""
-    return sorted(path.stem for path in (prediction / "depth").iterdir() if path.suffix in (".png", ".npz"))
+    """Return the names of the predicted frames, a row of the path each."""
+    return list(read_json(prediction / "prediction.json")["names"])
 
 
 def _apart(prediction: Path) -> int:

@@ -10,6 +10,7 @@ from egoflow.config import Run
 from egoflow.data.cameras import parse_camera, read_camera
 from egoflow.data.files import read_json
 from egoflow.errors import DataError
+from egoflow.registry import load_method
 
 TOLERANCE = 1.15
 """A camera whose focal length is so many times that of training is none of its kind."""
@@ -41,13 +42,13 @@ def _fov(share: float) -> float:
 
 
 def data_hash(run: Run) -> str:
-    """Return a hash of the images that a run was trained on; "not there" where they are gone or were rendered."""
+    """Return a hash of the PNG frames that a run was trained on, which a fit leaves; "not hashed" of other footage."""
     digest, count = hashlib.blake2b(digest_size=16), 0
     for path in run.data.paths:
         for file in sorted((Path(path) / "image").glob("*.png")):
             digest.update(file.read_bytes())
             count += 1
-    return f"{digest.hexdigest()} ({count} images)" if count else "not there"
+    return f"{digest.hexdigest()} ({count} images)" if count else "not hashed"
 
 
 def model_card(folder: Path, run: Run, manifest: dict[str, Any]) -> str:
@@ -59,8 +60,10 @@ def model_card(folder: Path, run: Run, manifest: dict[str, Any]) -> str:
               f"not to be used beyond {usable[0]:g} to {usable[1]:g}")
     scale = ("metres" if manifest["scale"] == "metric" else
              "relative: one unknown factor for all depths and translations")
+    supervised = load_method(run.method).method_type.supervised
     lines = [f"# {manifest['what']} of {manifest['method']}", "",
-             "Trained by egoflow on unlabelled video, without any truth.", "", "| | |", "|---|---|",
+             f"Trained by egoflow {'from true flow' if supervised else 'on unlabelled video, without any truth'}.", "",
+             "| | |", "|---|---|",
              f"| file | `{manifest['file']}` ({manifest['format']}) |",
              f"| working size | {manifest['size'][0]}x{manifest['size'][1]}; any size runs, this one was trained |",
              f"| frames | {manifest['gap']} apart in training |", f"| camera | {camera} |", f"| scale | {scale} |",
@@ -90,5 +93,5 @@ def _figures(figures: dict[str, Any]) -> list[str]:
     left = figures.get("unexplained") or {}
     if left.get("chosen") is None:
         return []
-    return [f"| flow between held-out frames that depth leaves unexplained | {left['chosen']:.3f} (flat depth "
-            f"{left['flat_depth']:.3f}) |"]
+    return ["| flow that depth leaves unexplained, between frames twice as far apart as in training | "
+            f"{left['chosen']:.3f} (flat depth {left['flat_depth']:.3f}) |"]

@@ -55,7 +55,8 @@ class MoverWriter:
     def add(self, frame: FramePrediction) -> None:
         """Write a frame's mask and picture, and what leads to it from its neighbour before."""
         for last in self._waiting:
-            if last.own_motion is not None and (last.index, frame.index) in self._pairs:
+            leads_here = last.neighbours[1] == frame.index and (last.index, frame.index) in self._pairs
+            if last.own_motion is not None and leads_here:
                 self._write_motion(last, last.own_motion)
         self._waiting.append(frame)
         if frame.own_motion is None:

@@ -4,7 +4,9 @@
 
 FRAMES holds .png (8 bit), .ppm or .npy (uint8 [H, W, 3]) images; of a video: ffmpeg -i clip.mp4 frames/%06d.ppm.
 DIR gets depth/NAME.png (16 bit, depth.json says the unit), flow/NAME.flo and trajectory_kitti.txt (the motions that the
-network says, chained), as far as the model gives them. manifest.json beside this file says what that is.
+network says, chained), as far as the model gives them. manifest.json beside this file says what that is, and how many
+frames apart ("gap") the frames of a pair are: flow and motion lead so far on, the path has a row for every such frame,
+and the last frames, which lead nowhere, have no flow, nor depth where a model gives all.
 """
 
 import argparse
@@ -57,12 +59,13 @@ def run(manifest, model, files, out):
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     names, size = [output.name for output in session.get_outputs()], manifest["size"]
     pairs, spent = len(session.get_inputs()) == 2, 0.0
-    before, path = ("", np.zeros(0), ()), np.eye(4)
-    rows = [path]
-    for file in files:
+    gap, path = manifest["gap"], np.eye(4)
+    rows, past = [path], []
+    for number, file in enumerate(files):
         image = read_image(file)
         small = resized_image(image, *size).transpose(2, 0, 1)[None].astype(np.float32)
-        images = (small,) if not pairs else (before[1], small) if before[0] else ()
+        before = past[-gap] if len(past) >= gap else None
+        images = (small,) if not pairs else (before[1], small) if before else ()
         if images:
             begun = time.perf_counter()
             given = {i.name: v for i, v in zip(session.get_inputs(), images, strict=True)}
@@ -75,12 +78,12 @@ def run(manifest, model, files, out):
                     write_depth(out / "depth", name, 1 / value[0, 0], shape, manifest)
                 elif key == "flow_ab":
                     write_flow(out / "flow" / f"{name}.flo", value[0], shape)
-                else:
+                elif number % gap == 0:
                     step = np.eye(4)
                     step[:3] = value[0]
                     path = path @ np.linalg.inv(step)
                     rows.append(path)
-        before = (file.stem, small, image.shape)
+        past = [*past, (file.stem, small, image.shape)][-gap:]
     if "b_from_a" in names:
         text = "".join(" ".join(f"{v:.12g}" for v in row[:3].ravel()) + "\n" for row in rows)
         out.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -23,11 +24,14 @@ class PathBuilder:
         self._frames: list[int] = []
         self._steps: list[SE3] = []
         self._pending: SE3 | None = None
+        self._after: list[FramePrediction] = []
 
     def add(self, frame: FramePrediction) -> None:
         """Take the next frame's motions; those of frames between key frames lead elsewhere."""
         if not frame.key:
+            self._after.append(frame)
             return
+        self._after = []
         self._frames.append(frame.index)
         back = frame.previous_from_this
         if back is not None and self._pending is not None:
@@ -38,8 +42,21 @@ class PathBuilder:
         self._pending = frame.next_from_this
 
     def trajectory(self, wanted: Sequence[int], time_s: np.ndarray) -> Trajectory | None:
-        """Return the path at the frames ``wanted`` of a source with ``time_s``; None when the method gave no motion."""
-        return chained(self._frames, self._steps, wanted=wanted, time_s=time_s)
+        """Return the path at the frames ``wanted`` of a source with ``time_s``; None when the method gave no motion.
+
+        The frames after the last key frame are reached by their own motions from the neighbours before them.
+        """
+        path = chained(self._frames, self._steps, wanted=wanted, time_s=time_s)
+        if path is None:
+            return None
+        places, poses = {index: row for row, index in enumerate(wanted)}, path.world_from_cam
+        R, t = poses.R.clone(), poses.t.clone()
+        for frame in self._after:
+            before, back = frame.neighbours[0], frame.previous_from_this
+            if frame.index in places and before in places and back is not None:
+                row = SE3(R[places[before]], t[places[before]]) @ back
+                R[places[frame.index]], t[places[frame.index]] = row.R, row.t
+        return replace(path, world_from_cam=SE3(R, t))
 
 
 class TwoViewPath:
@@ -51,11 +68,17 @@ class TwoViewPath:
     def __init__(self, source: FrameSource, *, gap: int = 1) -> None:
         self._source, self._gap = source, gap
         self._last: np.ndarray | None = None
+        self._waiting: tuple[int, np.ndarray] | None = None
         self._frames: list[int] = []
         self._steps: list[SE3] = []
 
-    def add(self, index: int, image: np.ndarray) -> None:
-        """Take frame ``index``, RGB uint8 [H, W, 3]."""
+    def add(self, index: int, image: np.ndarray, *, key: bool = True) -> None:
+        """Take frame ``index``, RGB uint8 [H, W, 3]; of frames between key frames the very last alone is used."""
+        self._waiting = None if key else (index, image)
+        if key:
+            self._step_to(index, image)
+
+    def _step_to(self, index: int, image: np.ndarray) -> None:
         if self._last is not None:
             forward, _ = pair_geometry(self._last, image, self._source.camera)
             # Over a frame that could not be read the camera went two units.
@@ -67,6 +90,9 @@ class TwoViewPath:
 
     def trajectory(self, wanted: Sequence[int], time_s: np.ndarray) -> Trajectory | None:
         """Return the path at the frames ``wanted``, or None before the second frame."""
+        if self._waiting is not None:
+            self._step_to(*self._waiting)
+            self._waiting = None
         return chained(self._frames, self._steps, wanted=wanted, time_s=time_s)
 
 

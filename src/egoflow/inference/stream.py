@@ -30,7 +30,8 @@ class FramePrediction:
     ``next_from_this`` and ``previous_from_this`` (unbatched, float64) lead to the nearest frames that could be read;
     they are None at the ends of the source, or where the method has no motion. Of those of key frames, and of no
     others, the path is made. ``own_motion`` says what moves by itself, None for a method without depth, motion and
-    flow both ways.
+    flow both ways. ``neighbours`` are the indices of the frames before and after that these lead to, None where there
+    is none.
     """
 
     index: int
@@ -41,6 +42,7 @@ class FramePrediction:
     scale: Scale = "relative"
     own_motion: OwnMotion | None = None
     key: bool = True
+    neighbours: tuple[int | None, int | None] = (None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,8 @@ def predict_stream(method: Method, run: Run, source: FrameSource) -> Iterator[Fr
         said = _framed(clip, prediction, frame, previous=bool(past), following=bool(coming))
         if run.metres_per_unit is not None:
             said = in_metres(said, run.metres_per_unit)
-        yield said if number % apart == 0 else replace(said, key=False)
+        near = (past[-1].index if past else None, coming[0].index if coming else None)
+        yield replace(said, key=number % apart == 0, neighbours=near)
 
 
 def readable_frames(source: FrameSource, indices: range, *, size: tuple[int, int] | None) -> Iterator[Frame]:

@@ -85,8 +85,8 @@ class PredictionWriter:
         if self._movers is not None:
             self._movers.add(frame)
         self._ask_truth(frame.index)
-        if self._two_view is not None and frame.key:
-            self._two_view.add(frame.index, frame.image)
+        if self._two_view is not None:
+            self._two_view.add(frame.index, frame.image, key=frame.key)
         if frame.inv_depth is not None:
             height, width = frame.image.shape[:2]
             # Inverse depth, not depth: half-way between a post and the sky is no wall far behind the post.
@@ -110,7 +110,8 @@ class PredictionWriter:
                     write_trajectory(self.folder / f"{name}_{form}.txt", path, format=form)  # type: ignore[arg-type]
         write_camera(self.folder / "camera.json", self.source.camera)
         names = [self.source.frame_name(index) for index in self.frames]
-        about = {"method": f"{self.run.method}:{self.run.preset}", "source": self.source.name, "frames": len(names),
+        about = {"method": f"{self.run.method}:{self.run.preset}", "source": self.source.name,
+                 "frames": len(names), "names": names,
                  "first": names[0], "last": names[-1], "gap": self.run.data.gap, "every_frame": self.run.every_frame,
                  "not_readable": [n for n, i in zip(names, self.frames, strict=True) if i not in self._read],
                  "scale": self._scale, "trajectory": "world_from_cam, first frame = world, x right, y down, z forward",

@@ -94,6 +94,9 @@ class Trainer:
         loader = DataLoader(self.dataset, batch_sampler=sampler, collate_fn=collate, num_workers=loop.workers,
                             persistent_workers=loop.workers > 0, pin_memory=self.device.type == "cuda",
                             generator=torch.Generator().manual_seed(loop.seed))
+        if self.state.step:
+            # The phase of the last step: where the next one begins another, the best so far is no bar for it.
+            self._enter_phase((self.state.step - 1) / loop.steps)
         self._write_run()
         recorder = Recorder(self.out, step=self.state.step) if self.rank == 0 else None
         try:
@@ -209,13 +212,14 @@ class Trainer:
         if better:
             self.state = replace(self.state, best=score)
         if self.rank == 0:
+            # Before the checkpoint: a resumed run drops lines that are later than it, and none is missing.
+            if recorder is not None and found:
+                recorder.write(self.state.step, found)
             if better:
                 checkpoint.save(self.out / "best.safetensors", self.run, self.method, self.state)
             checkpoint.save(self.out / "last.safetensors", self.run, self.method, self.state, self.optimizer)
             if self.run.loop.watchdog and not self.watchdog.counts:
                 checkpoint.link(self.out / "last.safetensors", self.out / "healthy.safetensors")
-            if recorder is not None and found:
-                recorder.write(self.state.step, found)
 
     def _write_run(self) -> None:
         """Write the resolved configuration beside the checkpoints."""
