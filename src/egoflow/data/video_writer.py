@@ -85,8 +85,7 @@ class VideoWriter:
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"
         if codec == "libx264":
-            # One thread: with several the same pictures do not give the same bytes.
-            stream.options = {"crf": "18", "preset": "veryfast", "threads": "1"}
+            stream.options = {"crf": "18", "preset": "veryfast"}
         else:
             stream.bit_rate = max(2_000_000, height * width * 8)
         self._size = (height, width)

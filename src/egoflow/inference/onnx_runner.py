@@ -64,15 +64,15 @@ def run(manifest, model, files, out):
     for number, file in enumerate(files):
         image = read_image(file)
         small = resized_image(image, *size).transpose(2, 0, 1)[None].astype(np.float32)
-        before = past[-gap] if len(past) >= gap else None
-        images = (small,) if not pairs else (before[1], small) if before else ()
-        if images:
+        # Of a pair it is the first frame's depth and flow.
+        name, first, shape = (past[-gap] if len(past) >= gap else ("", small, ())) if pairs else (
+            file.stem, small, image.shape)
+        images = (first, small) if pairs else (first,)
+        if name:
             begun = time.perf_counter()
             given = {i.name: v for i, v in zip(session.get_inputs(), images, strict=True)}
             values = [np.asarray(value) for value in session.run(names, given)]
             spent += time.perf_counter() - begun
-            # Of a pair it is the first frame's depth and flow.
-            name, shape = (before[0], before[2]) if pairs else (file.stem, image.shape)
             for key, value in zip(names, values, strict=True):
                 if key.startswith("depth"):
                     write_depth(out / "depth", name, 1 / value[0, 0], shape, manifest)
