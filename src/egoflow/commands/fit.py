@@ -135,7 +135,8 @@ def _summary(out: "Path", figures: dict[str, Any]) -> str:
     for shot in figures["shots"]:
         for name, values in (shot["against_truth"] or {}).items():
             if values.get("ate_rmse_m") is not None:
-                lines.append(f"{shot['source']}: path of the {name}: {values['ate_rmse_m']:.3g} m off after one "
+                unit = "m" if shot["truth_scale"] == "metric" else "units of the truth"
+                lines.append(f"{shot['source']}: path of the {name}: {values['ate_rmse_m']:.3g} {unit} off after one "
                              f"similarity")
     lines += [f"next: {text}" for text in figures["advice"]]
     return "\n".join([*lines, f"wrote {out}: model.safetensors, prediction/, metrics.json; look at "

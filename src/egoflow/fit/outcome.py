@@ -92,7 +92,8 @@ def _shot_figures(folder: Path, footage: Footage, shot: Shot) -> dict[str, Any]:
     about = read_json(folder / "prediction.json")
     found: dict[str, Any] = {"source": about["source"], "frames": about["frames"], "scale": about["scale"],
                              "camera": footage.facts[shot.facts]["camera"],
-                             "self_consistency": about["self_consistency"], "path_length": None, "against_truth": None}
+                             "self_consistency": about["self_consistency"], "truth_scale": about["truth_scale"],
+                            "path_length": None, "against_truth": None}
     path = folder / "trajectory_kitti.txt"
     if path.exists():
         places = read_trajectory(path, format="kitti").world_from_cam.t

@@ -106,12 +106,12 @@ def _figures_table(figures: dict[str, Any], number: int) -> str:
             ("flow between frames twice as far apart as in training that depth leaves unexplained", _of(left)),
             ("a step there and back leaves", _share(own["return_share"])),
             ("spread of depth between neighbours", _share(own["depth_ratio_spread"])),
-            ("length of the path", f"{shot['path_length']:.4g} {'m' if figures['scale'] == 'metric' else 'units'}"
+            ("length of the path", f"{shot['path_length']:.4g} {_unit(figures['scale'])}"
              if shot["path_length"] is not None else "-")]
     for name, values in (shot["against_truth"] or {}).items():
         if values.get("ate_rmse_m") is not None:
             rows.append((f"error of the path after one similarity: {name}",
-                         f"{values['ate_rmse_m']:.3g} m{_ends(values['ate_interval_m'])}"))
+                         f"{values['ate_rmse_m']:.3g} {_unit(shot['truth_scale'])}{_ends(values['ate_interval_m'])}"))
     cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in rows)
     return f"<div class='scroll'><table>{cells}</table></div>"
 
@@ -122,6 +122,10 @@ def _of(left: dict[str, Any]) -> str:
         return "-"
     flat = "" if left["flat_depth"] is None else f"; flat depth {left['flat_depth']:.3f}"
     return f"{left['chosen']:.3f}{_ends(left['interval'])}{flat}"
+
+
+def _unit(scale: str | None) -> str:
+    return "m" if scale == "metric" else "units"
 
 
 def _ends(interval: Sequence[float] | None) -> str:

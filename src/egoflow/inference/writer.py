@@ -115,6 +115,7 @@ class PredictionWriter:
                  "first": names[0], "last": names[-1], "gap": self.run.data.gap, "every_frame": self.run.every_frame,
                  "not_readable": [n for n, i in zip(names, self.frames, strict=True) if i not in self._read],
                  "scale": self._scale, "trajectory": "world_from_cam, first frame = world, x right, y down, z forward",
+                 "truth_scale": self.source.scale if paths["truth"] is not None else None,
                  "metres_per_unit": self.run.metres_per_unit, "motion": self.run.motion,
                  "self_consistency": self.consistency.figures()}
         describe(self.folder, about | (self._movers.finish() if self._movers is not None else {}))
