@@ -68,23 +68,26 @@ class TwoViewPath:
     def __init__(self, source: FrameSource, *, gap: int = 1) -> None:
         self._source, self._gap = source, gap
         self._last: np.ndarray | None = None
-        self._waiting: tuple[int, np.ndarray] | None = None
+        self._waiting: tuple[int, np.ndarray, SE3 | None] | None = None
         self._frames: list[int] = []
         self._steps: list[SE3] = []
 
-    def add(self, index: int, image: np.ndarray, *, key: bool = True) -> None:
-        """Take frame ``index``, RGB uint8 [H, W, 3]; of frames between key frames the very last alone is used."""
-        self._waiting = None if key else (index, image)
-        if key:
-            self._step_to(index, image)
+    def add(self, index: int, image: np.ndarray, *, key: bool = True, known: SE3 | None = None) -> None:
+        """Take frame ``index``, RGB uint8 [H, W, 3]; of frames between key frames the very last alone is used.
 
-    def _step_to(self, index: int, image: np.ndarray) -> None:
+        ``known`` is previous_from_this of unit length, where somebody has asked two-view geometry already.
+        """
+        self._waiting = None if key else (index, image, None)
+        if key:
+            self._step_to(index, image, known)
+
+    def _step_to(self, index: int, image: np.ndarray, known: SE3 | None) -> None:
         if self._last is not None:
-            forward, _ = pair_geometry(self._last, image, self._source.camera)
+            if known is None:
+                _, back = pair_geometry(self._last, image, self._source.camera)
+                known = SE3(torch.from_numpy(back.rotation), torch.from_numpy(back.direction)).to(torch.float64)
             # Over a frame that could not be read the camera went two units.
-            units = (index - self._frames[-1]) / self._gap
-            next_from_this = SE3(torch.from_numpy(forward.rotation), torch.from_numpy(forward.direction) * units)
-            self._steps.append(next_from_this.to(torch.float64).inverse())
+            self._steps.append(known.scaled((index - self._frames[-1]) / self._gap))
         self._frames.append(index)
         self._last = image
 

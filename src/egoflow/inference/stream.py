@@ -31,7 +31,7 @@ class FramePrediction:
     they are None at the ends of the source, or where the method has no motion. Of those of key frames, and of no
     others, the path is made. ``own_motion`` says what moves by itself, None for a method without depth, motion and
     flow both ways. ``neighbours`` are the indices of the frames before and after that these lead to, None where there
-    is none.
+    is none. ``two_view`` is previous_from_this of unit length by two-view geometry, where that was asked.
     """
 
     index: int
@@ -43,6 +43,7 @@ class FramePrediction:
     own_motion: OwnMotion | None = None
     key: bool = True
     neighbours: tuple[int | None, int | None] = (None, None)
+    two_view: SE3 | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,9 @@ def predict_stream(method: Method, run: Run, source: FrameSource) -> Iterator[Fr
         if run.metres_per_unit is not None:
             said = in_metres(said, run.metres_per_unit)
         near = (past[-1].index if past else None, coming[0].index if coming else None)
-        yield replace(said, key=number % apart == 0, neighbours=near)
+        view = clip.start.get((method.target, method.target - 1)) if past else None
+        yield replace(said, key=number % apart == 0, neighbours=near,
+                      two_view=None if view is None else _in_float64(view.b_from_a))
 
 
 def readable_frames(source: FrameSource, indices: range, *, size: tuple[int, int] | None) -> Iterator[Frame]:
@@ -149,8 +152,7 @@ def _framed(clip: Clip, prediction: Prediction, frame: Frame, *, previous: bool,
         if found is None:
             return None
         refuse_nan(found.t, key)
-        # By way of the logarithm: float32 rotations are off by 1e-7, which a long chain would add up.
-        return SE3.exp(found[0].to(torch.float64).log())
+        return _in_float64(found)
 
     levels = prediction.inv_depth.get(target)
     if levels is not None:
@@ -162,6 +164,12 @@ def _framed(clip: Clip, prediction: Prediction, frame: Frame, *, previous: bool,
                            next_from_this=motion(1, following), previous_from_this=motion(-1, previous),
                            own_motion=own_motion,
                            inv_depth=None if levels is None else levels[0][0, 0].float().numpy())
+
+
+def _in_float64(motion: SE3) -> SE3:
+    """Return the first motion of a batch in float64."""
+    # By way of the logarithm: float32 rotations are off by 1e-7, which a long chain would add up.
+    return SE3.exp(motion[0].to(torch.float64).log())
 
 
 def in_metres(frame: FramePrediction, metres_per_unit: float) -> FramePrediction:

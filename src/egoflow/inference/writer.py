@@ -86,7 +86,7 @@ class PredictionWriter:
             self._movers.add(frame)
         self._ask_truth(frame.index)
         if self._two_view is not None:
-            self._two_view.add(frame.index, frame.image, key=frame.key)
+            self._two_view.add(frame.index, frame.image, key=frame.key, known=frame.two_view)
         if frame.inv_depth is not None:
             height, width = frame.image.shape[:2]
             # Inverse depth, not depth: half-way between a post and the sky is no wall far behind the post.
