@@ -59,7 +59,7 @@ def test_without_a_healthy_step_training_begins_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("symptom", "setting"), [
-    ("zero motion", "data.gap=2"), ("constant depth", "config.depth_smooth_weight=0.005"),
+    ("zero motion", "data.gap=2"), ("constant depth", "optim.lr=0.000666667"),
     ("saturated depth", "optim.lr=0.000666667"), ("mask at 0", "optim.lr=0.000666667"),
     ("not finite", "optim.lr=0.000666667")])
 def test_each_symptom_has_its_knob(symptom: str, setting: str) -> None:
