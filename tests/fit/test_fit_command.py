@@ -173,7 +173,7 @@ def scaled_it_is_in_metres_everywhere(whole: Path, tmp_path: Path, capsys: pytes
 
 def other_words_are_refused(clip: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(fit(clip, whole, "--seed", "3")) == 2
-    assert "was begun with seed 0, not 3" in capsys.readouterr().err
+    assert "holds another fit: its seed is 0, not 3" in capsys.readouterr().err
     assert main(["fit", "nowhere.mp4", "--out", str(whole / "prediction")]) == 2
     assert "is not the folder of a fit" in capsys.readouterr().err
 

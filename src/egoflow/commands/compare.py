@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from egoflow.console import note, say
+    from egoflow.data.files import claim_folder
     from egoflow.errors import ConfigError
     from egoflow.report.comparison import Comparison
     from egoflow.training.budget import parse_budget
@@ -62,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--seeds must be 1 or more, got {args.seeds}")
     runs = _runs(args)
     world = None if args.world is None else _world(args, runs[0])
-    _claim(out, {"world": world, "data": args.data, "frames": args.frames, "camera": args.camera,
-                 "budget": str(budget), "settings": args.settings})
+    claim_folder(out, {"world": world, "data": args.data, "frames": args.frames, "camera": args.camera,
+                       "budget": str(budget), "settings": args.settings}, file="compare.json", kind="comparison")
     rendered = {} if world is None else _rendered(out, world)
     entries = _entries(args, runs, rendered)
     tests, crop = _tests(args, rendered, entries[0].run.data), args.crop or ("none" if args.world else "garg")
@@ -134,28 +135,6 @@ def _world(args: argparse.Namespace, run: "Run") -> dict[str, Any]:
         raise ConfigError(f"--world {args.world}: scenes must be a whole number from 1 to {UNSEEN_SEED}")
     load_world(name, **{key: value for key, value in options.items() if key not in ("name", "scenes")})
     return options
-
-
-def _claim(out: "Path", about: dict[str, Any]) -> None:
-    """Make ``out`` the folder of this comparison; refuse one that holds another, or something else."""
-    from egoflow.data.files import read_json, write_json
-    from egoflow.errors import ConfigError
-
-    path = out / "compare.json"
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not path.exists())):
-        raise ConfigError(f"{out}: is not the folder of a comparison; give another --out")
-    known = read_json(path)
-    for key, value in about.items():
-        if known and known.get(key) != value:
-            raise ConfigError(f"{out}: holds another comparison: its {key} is {_short(known.get(key))}, not "
-                              f"{_short(value)}; give another --out, or the same words")
-    if not known:
-        write_json(path, about)
-
-
-def _short(value: object) -> str:
-    return ("not given" if value in (None, []) else " ".join(map(str, value)) if isinstance(value, list) else
-            " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
 
 
 def _rendered(out: "Path", world: dict[str, Any]) -> "dict[str, Path]":

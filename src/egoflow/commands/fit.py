@@ -45,9 +45,8 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from egoflow.console import note, say
-    from egoflow.data.files import leave_no_trace
+    from egoflow.data.files import claim_folder, leave_no_trace, remove_leftovers
     from egoflow.fit.footage import gather
-    from egoflow.fit.leftovers import remove_leftovers
     from egoflow.fit.outcome import finish
     from egoflow.fit.plan import wanted_preset
     from egoflow.training.budget import parse_budget
@@ -59,10 +58,13 @@ def run(args: argparse.Namespace) -> int:
     recipe = args.recipe or RECIPES.get(kind, RECIPES["cpu"])
     wanted_preset(recipe, args.settings)
     # Found from any folder, as the sources are: what is begun here may go on from elsewhere.
+    sources = _found(args.source)
     camera = str(Path(args.camera).resolve()) if args.camera and Path(args.camera).is_file() else args.camera
     with leave_no_trace(out, unless=lambda error: (out / "plan.json").exists()):
-        _claim(out, args, str(budget))
-        footage = gather(_found(args.source), camera=camera, frames=args.frames, out=out)
+        claim_folder(out, {"source": sources, "camera": args.camera, "frames": args.frames, "recipe": args.recipe,
+                           "seed": args.seed, "budget": str(budget), "settings": args.settings}, file="fit.json",
+                     kind="fit")
+        footage = gather(sources, camera=camera, frames=args.frames, out=out)
         remove_leftovers(out)
         try:
             plan, scores = _taught(out, footage, budget, args, recipe=recipe)
@@ -78,26 +80,6 @@ def _found(paths: list[str]) -> list[str]:
     from pathlib import Path
 
     return [str(Path(path).resolve()) if Path(path).exists() else path for path in paths]
-
-
-def _claim(out: "Path", args: argparse.Namespace, budget: str) -> None:
-    """Make ``out`` the folder of this fit; refuse one that holds another, or something else."""
-    from egoflow.data.files import read_json, write_json
-    from egoflow.errors import ConfigError
-    from egoflow.fit.leftovers import is_leftover
-
-    about = {"source": _found(args.source), "camera": args.camera, "frames": args.frames, "recipe": args.recipe,
-             "seed": args.seed, "budget": budget, "settings": args.settings}
-    path = out / "fit.json"
-    if out.exists() and (not out.is_dir() or not (path.exists() or all(map(is_leftover, out.iterdir())))):
-        raise ConfigError(f"{out}: is not the folder of a fit; give another --out")
-    known = read_json(path)
-    for key, value in about.items():
-        if known and known.get(key) != value:
-            raise ConfigError(f"{out}: was begun with {key} {known.get(key)}, not {value}; give the same words, or "
-                              f"another --out")
-    if not known:
-        write_json(path, about)
 
 
 def _taught(out: "Path", footage: "Footage", budget: "Budget", args: argparse.Namespace, *, recipe: str

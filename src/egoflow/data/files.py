@@ -11,8 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from egoflow.errors import DataError, EgoflowError
+from egoflow.errors import ConfigError, DataError, EgoflowError
 
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.\w+)?")
+"""The names that ``atomic`` gives."""
 MAX_PIXELS = 2**27
 """No image, flow or map may claim more pixels: a damaged header must not fill the memory."""
 
@@ -158,6 +160,40 @@ def read_json(path: Path) -> dict[str, Any]:
         return json.loads(read_text(path, limit=2**26))
     except ValueError:
         raise DataError(f"{path}: is damaged; remove it, and it is made again") from None
+
+
+def claim_folder(out: Path, about: dict[str, Any], *, file: str, kind: str) -> None:
+    """Make ``out`` the folder of what ``about`` asks for, kept in its ``file``; what was begun there may go on.
+
+    Raises ConfigError where it holds another ``kind`` of that, or something else.
+    """
+    path = out / file
+    if out.exists() and (not out.is_dir() or not (path.exists() or all(map(is_leftover, out.iterdir())))):
+        raise ConfigError(f"{out}: is not the folder of a {kind}; give another --out")
+    known = read_json(path)
+    for key, value in about.items():
+        if known and known.get(key) != value:
+            raise ConfigError(f"{out}: holds another {kind}: its {key} is {_short(known.get(key))}, not "
+                              f"{_short(value)}; give another --out, or the same words")
+    if not known:
+        write_json(path, about)
+
+
+def _short(value: object) -> str:
+    return ("not given" if value in (None, []) else " ".join(map(str, value)) if isinstance(value, list) else
+            " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
+
+
+def is_leftover(path: Path) -> bool:
+    """Say whether a name is one that ``atomic`` gives before it renames."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed run has left half written in and below ``folder``: it is nobody's."""
+    for path in sorted(folder.rglob(".*")):
+        if is_leftover(path):
+            _remove(path)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

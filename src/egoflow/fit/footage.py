@@ -9,12 +9,11 @@ from egoflow.config import DataConfig
 from egoflow.console import note
 from egoflow.data.cameras import write_camera
 from egoflow.data.cleaned import Cleaned
-from egoflow.data.files import new_folder, read_json, write_json
+from egoflow.data.files import new_folder, read_json, remove_leftovers, write_json
 from egoflow.data.formats import read_mask, write_mask
 from egoflow.data.open import FrameSlice
 from egoflow.doctor.diagnosis import VERDICTS, Diagnosis, diagnose
 from egoflow.errors import DataError
-from egoflow.fit.leftovers import remove_leftovers
 from egoflow.fit.prepare import Prepared, prepare
 from egoflow.report.doctor_page import clip_section, write_page
 from egoflow.training.session import open_known, open_sources
