@@ -1,4 +1,4 @@
-"""``egoflow view``: show a report in the browser of this machine."""
+"""``egoflow view``: show a report in the browser of this machine, or record it for the Rerun viewer."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 NAME = "view"
 HELP = "show the report of a fit or a prediction in the browser, served to this machine alone"
-EXAMPLE = "egoflow view run/"
+EXAMPLE = "egoflow view run/\n  egoflow view run/ --rerun run.rrd"
 PAGES = ("report.html", "report/index.html", "index.html")
 LOOPBACK = "127.0.0.1"
 
@@ -19,10 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="DIR", help="folder of 'egoflow fit', or of a prediction with a report")
     parser.add_argument("--port", type=int, default=0, help="port to serve at; 0: any that is free")
     parser.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
+    parser.add_argument("--rerun", metavar="FILE.rrd", help="instead, write the report as a recording for the viewer "
+                        "of rerun.io; needs pip install 'egoflow[viewer]'")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C, or write a recording."""
+    if args.rerun is not None:
+        return _record(args)
     import webbrowser
     from pathlib import Path
 
@@ -46,6 +50,22 @@ def run(args: argparse.Namespace) -> int:
             server.serve_forever()
         except KeyboardInterrupt:
             return 0
+    return 0
+
+
+def _record(args: argparse.Namespace) -> int:
+    """Write the recording."""
+    from pathlib import Path
+
+    from egoflow.console import say
+    from egoflow.errors import ConfigError
+    from egoflow.report.rerun_file import write_rrd
+
+    path = Path(args.rerun)
+    if path.suffix != ".rrd" or path.exists():
+        raise ConfigError(f"--rerun {path}: " + ("exists; give another name" if path.exists() else
+                                                 "expected a file that ends in .rrd"))
+    say(f"wrote {path}: {write_rrd(path, Path(args.run))} frames; look at it with: rerun {path}")
     return 0
 
 

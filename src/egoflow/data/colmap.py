@@ -34,5 +34,5 @@ def write_colmap(folder: str | Path, camera: Camera, world_from_cam: SE3, names:
     listed = ["# POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[]"]
     if points is not None and colours is not None:
         listed += [f"{number} {x:.6g} {y:.6g} {z:.6g} {r} {g} {b} 0" for number, ((x, y, z), (r, g, b)) in enumerate(
-            zip(points, colours, strict=True), start=1)]
+            zip(points.tolist(), colours.tolist(), strict=True), start=1)]
     write_bytes(folder / "points3D.txt", ("\n".join(listed) + "\n").encode())

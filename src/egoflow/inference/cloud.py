@@ -64,7 +64,7 @@ class CloudBuilder:
     """Receive points and hold the mean of each cell of ``cell`` units; memory grows with the scene, 80 bytes a cell."""
 
     cell: float
-    _keys: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.int64))
+    _keys: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     _sums: np.ndarray = field(default_factory=lambda: np.zeros((0, 7)))
     _waiting: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
 
@@ -73,7 +73,7 @@ class CloudBuilder:
         if len(points) == 0:
             return
         rows = np.concatenate((points, colours.astype(np.float64), np.ones((len(points), 1))), axis=1)
-        self._waiting.append((np.floor(points / self.cell).astype(np.int64), rows))
+        self._waiting.append((_cell_numbers(points / self.cell), rows))
         # Merged once as many wait as cells are held: every point is sorted a few times, not once a frame.
         if sum(len(keys) for keys, _ in self._waiting) > max(len(self._keys), 200_000):
             self._merge()
@@ -81,8 +81,8 @@ class CloudBuilder:
     def _merge(self) -> None:
         """Sum what waits into the cells."""
         keys, rows = (np.concatenate(parts) for parts in zip((self._keys, self._sums), *self._waiting, strict=True))
-        every, index = np.unique(keys, axis=0, return_inverse=True)
-        columns = [np.bincount(index.ravel(), weights=rows[:, k], minlength=len(every)) for k in range(7)]
+        every, index = np.unique(keys, return_inverse=True)
+        columns = [np.bincount(index, weights=rows[:, k], minlength=len(every)) for k in range(7)]
         sums = np.stack(columns, axis=1)
         self._keys, self._sums, self._waiting = every, sums, []
 
@@ -92,3 +92,13 @@ class CloudBuilder:
         kept = self._sums[self._sums[:, 6] >= least]
         mean = kept[:, :6] / np.maximum(kept[:, 6:], 1)
         return mean[:, :3], np.rint(mean[:, 3:]).astype(np.uint8)
+
+
+def _cell_numbers(places: np.ndarray) -> np.ndarray:
+    """Return one number [n] (int64) for the cell that each place [n, 3] lies in, a unit each; they sort as x, y, z do.
+
+    What lies beyond 2^20 cells from the origin along an axis counts as in the last cell there.
+    """
+    # One number and not three: numpy sorts rows by comparing them byte by byte, which took half of a cloud's time.
+    x, y, z = np.moveaxis(np.floor(places).clip(-(2**20), 2**20 - 1).astype(np.int64) + 2**20, 1, 0)
+    return (x << 42) | (y << 21) | z
