@@ -1,5 +1,6 @@
 """A fit's footage: whose camera it is, what of it is learnt from, and that it is looked at once."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,9 @@ def filmed(folder: Path, source: FrameSource, *, frames: int | None = None, came
 
 def test_the_focal_length_of_a_camera_that_turns_is_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = filmed(tmp_path / "hand", hand_held(0), camera=True)
+    # Nor is a lens that the clip states taken: frames are examined as they are trained on.
+    stated = json.loads((tmp_path / "hand" / "camera.json").read_text()) | {"distortion": [0.5, 0, 0, 0]}
+    (tmp_path / "hand" / "camera.json").write_text(json.dumps(stated))
     found = gather([clip], camera="learn", frames=None, out=tmp_path / "out")
     assert found.facts[0]["camera"]["from"] == "footage"
     learnt = parse_camera(found.facts[0]["camera"]["words"], height=160, width=240)

@@ -94,7 +94,7 @@ def _taught(out: "Path", footage: "Footage", budget: "Budget", args: argparse.Na
     from egoflow.training.session import make_dataset, open_sources
 
     if ended(out):
-        return read_plan(out), read_scores(out)
+        return read_plan(out).on(args.device), read_scores(out)
     run: Run = wanted_run(footage, out, recipe=recipe, settings=args.settings, seed=args.seed)
     run = replace(run, loop=replace(run.loop, device=args.device))
     sources = open_sources(run.data)

@@ -22,6 +22,9 @@ from egoflow.types import FrameSource
 FILE = "footage.json"
 LEARN = "learn"
 """The camera that is asked of the footage itself, whatever the clip brings."""
+_STAND_IN = "fov=60"
+"""Takes the place of a camera that is not to be read, so that its lens does not straighten what is examined: what is
+learnt afterwards says nothing of a lens, and the same frames must be trained on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,7 @@ def gather(paths: Sequence[str], *, camera: str | None, frames: str | None, out:
     if (out / FILE).exists():
         return read_footage(out)
     remove_leftovers(out)
-    given = None if camera == LEARN else camera
+    given = _STAND_IN if camera == LEARN else camera
     opened = [(path, number, source, is_known and camera != LEARN) for path in paths
               for sources, is_known in [open_known(DataConfig(paths=(path,), camera=given, frames=frames))]
               for number, source in enumerate(sources)]

@@ -42,6 +42,10 @@ class Plan:
         """Return the plan with one more setting ``key=value``."""
         return replace(self, run=with_settings(self.run, [setting]), changes=(*self.changes, setting))
 
+    def on(self, device: str) -> "Plan":
+        """Return the plan on another device, which is nothing of what was decided."""
+        return replace(self, run=replace(self.run, loop=replace(self.run.loop, device=device)))
+
 
 def wanted_preset(recipe: str, settings: Sequence[str]) -> Run:
     """Return a recipe's preset with the settings of a user; ConfigError where it gives no depth, or has no such one."""
@@ -70,7 +74,7 @@ def make_plan(out: Path, run: Run, dataset: ClipDataset, budget: Budget) -> Plan
     Raises ConfigError where it is the plan of another run.
     """
     if (out / FILE).exists():
-        plan = read_plan(out)
+        plan = read_plan(out).on(run.loop.device)
         asked = with_settings(run, list(plan.changes))
         if other := first_difference(plan.run, asked):
             raise ConfigError(f"{out}: was begun with another {other}; give the same words, or another --out")

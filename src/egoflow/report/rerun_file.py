@@ -102,10 +102,12 @@ class ShotRecorder:
             self.recording.set_time("time", duration=float(self.path.time_s[row] - self.path.time_s[0]))
             self._log("world/camera", rr.Transform3D(translation=world_from_cam.t[row].numpy(),
                                                     mat3x3=world_from_cam.R[row].numpy()))
-        for file in sorted(self.report.glob(f"frames/*/{name}.jpg")):
-            layer = file.relative_to(self.report / "frames").parts[0]
-            place = "world/camera/image" if layer == "image" else f"layers/{layer}"
-            if layer == "image":
+        for folder in sorted((self.report / "frames").iterdir()):
+            file, place = folder / f"{name}.jpg", f"layers/{folder.name}"
+            if not file.is_file():
+                continue
+            if folder.name == "image":
+                place = "world/camera/image"
                 self._pinhole(file, name)
             self._log(place, rr.EncodedImage(contents=file.read_bytes(), media_type="image/jpeg"))
 
