@@ -51,7 +51,8 @@ def exact_pair(number: int, *, turn_rad: float, focal: float, asked: float) -> P
     geometry = PairGeometry(flow_ab=np.zeros((HEIGHT, WIDTH, 2)), usable=np.ones((HEIGHT, WIDTH), bool),
                             rotation=motion.R.numpy(), direction=direction, weight=1.0, motion_px=5.0, parallax_px=3.0)
     return PairReport(a=number, b=number + 1, geometry=geometry, camera=camera, usable=1.0, movers=0.0,
-                      texture=np.ones((HEIGHT, WIDTH), bool), xy_a=xy_a, xy_b=xy_b)
+                      texture=np.ones((HEIGHT, WIDTH), bool), unmoved=np.zeros((HEIGHT, WIDTH), bool), xy_a=xy_a,
+                      xy_b=xy_b)
 
 
 def test_exact_matches_give_the_focal_length() -> None:

@@ -7,7 +7,7 @@ import pytest
 from doctor.footage import HEIGHT, WIDTH, drive
 from egoflow.doctor.overlays import FixedPixels
 from egoflow.doctor.pairs import same_light
-from egoflow.doctor.survey import blurriness, small_image, survey
+from egoflow.doctor.survey import blurriness, repeated_frames, small_image, survey
 from egoflow.worlds.base import load_world
 from egoflow.worlds.defects import DEFECTS, Kept
 
@@ -45,18 +45,30 @@ def test_bars_are_measured_to_the_row() -> None:
 def test_structure_is_found_where_it_is_written() -> None:
     moves = np.ones((HEIGHT, WIDTH))
     moves[:40, :200] = 0
-    found = survey(DEFECTS["overlay"][0](1, drive(1))).fixed.structure(moves)
+    written, everywhere = survey(DEFECTS["overlay"][0](1, drive(1))).fixed, np.ones((HEIGHT, WIDTH), bool)
+    found = written.structure(moves, everywhere)
     y, x = np.nonzero(found)
     assert x.max() < 0.5 * found.shape[1]
     assert y.max() < 0.35 * found.shape[0]
     assert found.any()
-    assert not survey(drive(1)).fixed.structure(moves).any()
+    assert not survey(drive(1)).fixed.structure(moves, everywhere).any()
+    # Where images fit better along the flow nothing is fixed.
+    assert not written.structure(moves, ~everywhere).any()
+
+
+def test_a_camera_that_turns_back_repeats_no_frame() -> None:
+    to_and_fro = np.abs(np.cos(2 * np.pi * np.arange(80) / 36))
+    assert to_and_fro.min() < 0.1
+    assert repeated_frames(to_and_fro, ()) == ()
+    # Film of 10 frames a second in a file of 30: two of three steps stand still.
+    assert repeated_frames(np.tile([1.0, 0.02, 0.03], 10), ()) == tuple(
+        k for k in range(1, 31) if k % 3 != 1)
 
 
 def test_nothing_is_told_of_nothing() -> None:
     empty = FixedPixels.empty()
     assert empty.bars() == (0, 0, 0, 0)
-    assert empty.structure(np.ones((1, 1))).size == 0
+    assert empty.structure(np.ones((1, 1)), np.ones((1, 1), bool)).size == 0
     empty.add(np.zeros((20, 30), np.uint8))
     empty.add(np.zeros((20, 30), np.uint8))
     assert empty.bars() == (0, 0, 0, 0)

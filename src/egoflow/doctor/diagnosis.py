@@ -13,7 +13,15 @@ from egoflow.doctor.focal import FocalEstimate, asked_pairs, estimate_focal
 from egoflow.doctor.intrinsics import camera_findings, fits, phone_fov
 from egoflow.doctor.light import light_findings
 from egoflow.doctor.motion import MANY_MOVERS, best_gap, is_still, motion_findings
-from egoflow.doctor.pairs import GapReport, PairReport, by_gap, sampled_pairs, usual_motion, with_camera
+from egoflow.doctor.pairs import (
+    GapReport,
+    PairReport,
+    by_gap,
+    sampled_pairs,
+    usual_motion,
+    usually_unmoved,
+    with_camera,
+)
 from egoflow.doctor.survey import Survey, survey
 from egoflow.geometry.camera import Camera
 from egoflow.types import FrameSource
@@ -94,17 +102,25 @@ def diagnose(source: FrameSource, *, camera: Camera | None) -> Diagnosis:
     pairs, focal = _pairs(source, found, camera)
     gaps = tuple(by_gap(pairs))
     gap = best_gap(gaps, frames=max(map(len, found.shots)))
-    motion = None if gap is None or is_still(gaps) else usual_motion(pairs, gap=gap.gap)
-    findings = [*length_findings(found), *light_findings(found, motion=motion)]
+    fixed = None if gap is None or is_still(gaps) else _fixed(found, pairs, gap.gap)
+    findings = [*length_findings(found), *light_findings(found, fixed=fixed)]
     findings += motion_findings(pairs, gaps, gap, camera_known=camera is not None or focal.observable)
-    findings += camera_findings(camera, focal, source.camera)
+    # Of one plane the two-view geometry that a focal length is asked of cannot be told.
+    flat = any(finding.name == "plane" for finding in findings)
+    findings += camera_findings(camera, replace(focal, bounded=False, observable=False) if flat else focal,
+                                source.camera)
     order = {"fatal": 0, "mend": 1, "note": 2}
     return Diagnosis(source=source.name, survey=found, gaps=gaps, pairs=tuple(pairs), focal=focal,
                      camera_known=camera is not None, gap=gap.gap if gap else 1,
                      size=training_size(found.height, found.width),
-                     fixed=None if motion is None else found.fixed.structure(motion),
-                     bonnet=None if motion is None else found.fixed.bonnet(),
+                     fixed=fixed, bonnet=None if fixed is None else found.fixed.bonnet(),
                      findings=tuple(sorted(findings, key=lambda finding: order[finding.severity])))
+
+
+def _fixed(found: Survey, pairs: list[PairReport], gap: int) -> np.ndarray | None:
+    """Return where structure is fixed to the image, bool at the size of the pass; None where no pair moves."""
+    motion, unmoved = usual_motion(pairs, gap=gap), usually_unmoved(pairs, gap=gap)
+    return None if motion is None or unmoved is None else found.fixed.structure(motion, unmoved)
 
 
 def _pairs(source: FrameSource, found: Survey, camera: Camera | None) -> tuple[list[PairReport], FocalEstimate]:

@@ -12,14 +12,14 @@ BLURRED, BLURRIER = 0.6, 0.12
 MANY_BLURRED = 0.1
 
 
-def light_findings(found: Survey, *, motion: np.ndarray | None) -> list[Finding]:
+def light_findings(found: Survey, *, fixed: np.ndarray | None) -> list[Finding]:
     """Return what is to be said of light and pixels.
 
-    ``motion`` [H, W] is the usual length of the flow, None where the scene stands still: then nothing is told to be
-    fixed or repeated.
+    ``fixed`` bool [h, w] is where structure is fixed to the image, None where the scene stands still: then nothing is
+    told to be fixed or repeated.
     """
     findings = [*_exposure(found), *_blur(found)]
-    return findings if motion is None else [*_repeats(found), *_fixed(found, motion), *findings]
+    return findings if fixed is None else [*_repeats(found), *_fixed(found, fixed), *findings]
 
 
 def _repeats(found: Survey) -> list[Finding]:
@@ -32,7 +32,7 @@ def _repeats(found: Survey) -> list[Finding]:
                     remedy="drop them: ffmpeg -i IN -vf mpdecimate -fps_mode vfr OUT")]
 
 
-def _fixed(found: Survey, motion: np.ndarray) -> list[Finding]:
+def _fixed(found: Survey, structure: np.ndarray) -> list[Finding]:
     """Return the findings of black bars and of structure that is fixed to the image."""
     findings = []
     top, bottom, left, right = found.bars()
@@ -51,7 +51,6 @@ def _fixed(found: Survey, motion: np.ndarray) -> list[Finding]:
             name="overlay", severity="mend", text=f"a bonnet, or another part of the vehicle, fills the lowest {rows} "
             "rows: it never moves",
             remedy=f"cut it off: ffmpeg -i IN -vf crop={found.width}:{found.height - rows}:0:0:exact=1 OUT"))
-    structure = found.fixed.structure(motion)
     # Out of focus, far things hardly change either.
     if structure.any() and not np.nanmedian(found.blur) > BLURRED:
         y, x = np.nonzero(structure)

@@ -72,15 +72,18 @@ class FixedPixels:
         top, bottom, left, right = (_bar(image, plain) for image, plain in sides)
         return top, bottom, left, right
 
-    def structure(self, motion: np.ndarray) -> np.ndarray:
+    def structure(self, motion: np.ndarray, unmoved: np.ndarray) -> np.ndarray:
         """Return where structure is fixed to the image, bool [h, w]: writing, a logo; bars and a bonnet left out.
 
         The gradients of what moves cancel over time; those of what is fixed add up. So do those of an edge that slides
-        along itself: a corner cannot, nor is the usual length of the flow, ``motion`` [H, W], next to none there.
+        along itself: a corner cannot, nor is the usual length of the flow, ``motion`` [H, W], next to none there. Of a
+        slow camera's few gradients some add up by chance: what is fixed is also ``unmoved`` (bool [H, W]), as
+        ``PairReport`` says.
         """
         if self.count < 2:
             return np.zeros(self.grey.shape, bool)
-        fixed = self._edges() & (self._corners() | self._still(motion)).astype(np.uint8)
+        stays = cv2.resize(unmoved.astype(np.uint8), self.grey.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        fixed = self._edges() & (self._corners() | self._still(motion)).astype(np.uint8) & stays
         if (bonnet := self.bonnet()) is not None:
             fixed[bonnet:] = 0
         return _without_specks(cv2.morphologyEx(fixed, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)))

@@ -27,6 +27,8 @@ GAPS = (1, 2, 4, 8, 16)
 ANCHORS = 16
 """So many frames, evenly spread over the shots, are compared with those after them."""
 SMOOTH_PX = 1.0
+NOISE_GREY = 2.0
+"""Grey levels by which images of one thing differ."""
 LOST = 0.3
 """Share of the pixels found again below which no frame farther away is compared."""
 OFF_PX, OFF_SHARE = 1.5, 0.1
@@ -40,7 +42,8 @@ class PairReport:
 
     ``usable`` is the share of pixels whose flow leads back, ``movers`` that of the textured ones among them which no
     rigid motion explains (NaN where none is known). Matches ``xy_a``, ``xy_b`` [n, 2] are in pixels of ``camera``; they
-    are taken where there is ``texture``, bool [h, w].
+    are taken where there is ``texture``, bool [h, w]. ``unmoved`` bool [h, w]: frame b as it is looks no less like
+    frame a than it does along the flow.
     """
 
     a: int
@@ -50,6 +53,7 @@ class PairReport:
     usable: float
     movers: float
     texture: np.ndarray
+    unmoved: np.ndarray
     xy_a: np.ndarray
     xy_b: np.ndarray
 
@@ -93,7 +97,7 @@ def pair_report(a: int, b: int, image_a: np.ndarray, image_b: np.ndarray, camera
     xy_a, xy_b = matches(flow_ab, usable & texture)
     return PairReport(a=a, b=b, geometry=geometry, camera=small, usable=float(usable.mean()),
                       movers=_movers(geometry, small, xy_a, xy_b), texture=texture,
-                      xy_a=xy_a, xy_b=xy_b)
+                      unmoved=_unmoved(grey_a, grey_b, flow_ab), xy_a=xy_a, xy_b=xy_b)
 
 
 def same_light(grey: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -101,6 +105,16 @@ def same_light(grey: np.ndarray, other: np.ndarray) -> np.ndarray:
     gain = float(other.std()) / max(float(grey.std()), 1.0)
     shifted = (grey.astype(np.float32) - grey.mean()) * min(max(gain, 0.25), 4.0) + other.mean()
     return np.rint(shifted.clip(0, 255)).astype(np.uint8)
+
+
+def _unmoved(grey_a: np.ndarray, grey_b: np.ndarray, flow_ab: np.ndarray) -> np.ndarray:
+    """Return where uint8 image b fits image a as well without the flow [h, w, 2] as with it, bool [h, w]."""
+    height, width = grey_a.shape
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    along = cv2.remap(grey_b, x + flow_ab[..., 0], y + flow_ab[..., 1], cv2.INTER_LINEAR,
+                      borderMode=cv2.BORDER_REPLICATE)
+    as_it_is, moved = (cv2.absdiff(grey_a, image).astype(np.float32) for image in (grey_b, along))
+    return as_it_is <= moved + NOISE_GREY
 
 
 def _movers(geometry: PairGeometry, camera: Camera, xy_a: np.ndarray, xy_b: np.ndarray) -> float:
@@ -112,6 +126,12 @@ def _movers(geometry: PairGeometry, camera: Camera, xy_a: np.ndarray, xy_b: np.n
     off = np.abs(sampson(geometry.rotation, geometry.direction, *rays)) * focal
     length = np.linalg.norm(xy_b - xy_a, axis=1)
     return float((off > np.maximum(OFF_PX, OFF_SHARE * length)).mean())
+
+
+def usually_unmoved(reports: Sequence[PairReport], *, gap: int) -> np.ndarray | None:
+    """Return where the images of most pairs of one distance that do not stand still are unmoved, bool [h, w]."""
+    found = [report.unmoved for report in reports if report.gap == gap and report.geometry.fault != "still"]
+    return np.mean(found, axis=0) > 0.5 if found else None
 
 
 def usual_motion(reports: Sequence[PairReport], *, gap: int) -> np.ndarray | None:
