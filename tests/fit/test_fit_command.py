@@ -49,6 +49,7 @@ def test_a_fit_leaves_everything(whole: Path, tmp_path: Path, capsys: pytest.Cap
     """All in one test: spread over workers each would make the fit anew."""
     everything_is_there(whole)
     figures_say_what_the_pages_show(whole)
+    killed_at_any_stage_it_ends_the_same(clip, whole, tmp_path / "killed")
     the_model_predicts_other_footage_without_being_told_a_camera(whole, tmp_path)
     scaled_it_is_in_metres_everywhere(whole, tmp_path, capsys)
     other_words_are_refused(clip, whole, capsys)
@@ -132,8 +133,7 @@ def kill_at(clip: Path, out: Path, sign: str) -> None:
     job.wait()
 
 
-def test_killed_at_any_stage_it_ends_the_same(clip: Path, whole: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
+def killed_at_any_stage_it_ends_the_same(clip: Path, whole: Path, out: Path) -> None:
     for sign in STAGES.values():
         kill_at(clip, out, sign)
     assert main(fit(clip, out)) == 0

@@ -1,6 +1,7 @@
 """Footage made ready: the same bytes twice, no frame of two shots, nothing that stands still."""
 
 import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,19 @@ import pytest
 from doctor.footage import drive
 from egoflow.data.formats import read_image
 from egoflow.data.open import FrameSlice, open_source
-from egoflow.doctor.diagnosis import diagnose
+from egoflow.doctor.diagnosis import Diagnosis, diagnose
 from egoflow.doctor.survey import still_frames
 from egoflow.errors import DataError
 from egoflow.fit.prepare import prepare
 from egoflow.types import FrameSource
 from egoflow.worlds.defects import DEFECTS, Altered, Kept, with_noise
+
+
+@cache
+def examined(defect: str) -> tuple[FrameSource, Diagnosis]:
+    """Return a drive with a defect, and what the doctor says of it: that takes seconds."""
+    clip = Kept(DEFECTS[defect][0](1, drive(1)))
+    return clip, diagnose(clip, camera=clip.camera)
 
 
 def prepared(source: FrameSource, folder: Path):  # noqa: ANN201
@@ -26,8 +34,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_same_footage_gives_the_same_bytes(tmp_path: Path) -> None:
-    clip = Kept(DEFECTS["cut"][0](1, drive(1)))
-    one, two = prepared(clip, tmp_path / "one"), prepared(clip, tmp_path / "two")
+    clip, diagnosis = examined("cut")
+    one, two = prepare(clip, diagnosis, tmp_path / "one"), prepared(clip, tmp_path / "two")
     assert files(tmp_path / "one") == files(tmp_path / "two")
     assert [path.name for path in one.clips] == ["000", "001"]
     assert one.frames == two.frames == len(clip)
@@ -41,8 +49,7 @@ def test_the_same_footage_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
-    clip = Kept(DEFECTS["cut"][0](1, drive(1)))
-    diagnosis = diagnose(clip, camera=clip.camera)
+    clip, diagnosis = examined("cut")
     prepare(clip, diagnosis, tmp_path)
     (tmp_path / "000" / "image" / "000003.png").write_bytes(b"mine")
     before = files(tmp_path / "001")

@@ -1,11 +1,17 @@
 """Solved motion in a stream: classical geometry of the full frames, whatever size the method works at."""
 
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
 import pytest
 import torch
 
 from egoflow.config import DataConfig, MotionMode, Run
 from egoflow.geometry.se3 import SE3, rotation_angle, rotation_exp
 from egoflow.inference.neighbour_views import NeighbourViews
+from egoflow.inference.path import PathBuilder
 from egoflow.inference.stream import predict_stream
 from egoflow.types import Clip, Prediction
 from egoflow.worlds.base import load_world
@@ -75,3 +81,29 @@ def test_every_pair_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(back.b_from_a.R, forward.b_from_a.R.mT)
     views(1, images[1], 2, images[2])
     assert len(asked) == 2
+
+
+def test_lengths_of_neighbouring_steps_are_tied_by_what_both_see() -> None:
+    frames = list(predict_stream(HalfBlind(WORLD).eval().use_motion("solved"), SMALL, WORLD))
+    places = [WORLD.truth(index).world_from_cam.t for index in range(FRAMES)]
+    true = [float((b - a).norm()) for a, b in pairwise(places)]
+    assert frames[0].length_ratio is None
+    assert frames[-1].length_ratio is None
+    for before, after, frame in zip(true[:-1], true[1:], frames[1:-1], strict=True):
+        assert frame.length_ratio is not None
+        assert frame.length_ratio.log == pytest.approx(math.log(after / before), abs=0.05)
+
+    def off(ratio: bool) -> float:
+        """Return how far lengths of the path are off, one factor apart, when every other step is 20 % too long."""
+        path = PathBuilder()
+        for k, frame in enumerate(frames):
+            on, back = (None if step is None else step.scaled(1.2 if place % 2 else 1.0) for step, place in (
+                (frame.next_from_this, k), (frame.previous_from_this, k - 1)))
+            path.add(replace(frame, next_from_this=on, previous_from_this=back,
+                             length_ratio=frame.length_ratio if ratio else None))
+        found = path.trajectory(range(FRAMES), np.arange(FRAMES) * 0.1)
+        assert found is not None
+        steps = (found.world_from_cam.t[1:] - found.world_from_cam.t[:-1]).norm(dim=1)
+        return float((steps / torch.tensor(true)).log().std())
+
+    assert off(ratio=True) < 0.4 * off(ratio=False)

@@ -6,6 +6,7 @@ At the size of training, classical flow is six times as far off as on the frames
 import numpy as np
 
 from egoflow.geometry.camera import Camera
+from egoflow.geometry.shared_points import LengthRatio, length_ratio
 from egoflow.methods.solved import classical_views
 from egoflow.types import TwoView
 
@@ -29,3 +30,14 @@ class NeighbourViews:
             self._backward.pop(next(iter(self._backward)))
         self._backward[b, a] = back
         return view
+
+
+def shared_length(previous: TwoView | None, following: TwoView | None, camera: Camera) -> LengthRatio | None:
+    """Return how much longer the step after a frame is than that before it, from its geometry with both neighbours.
+
+    None where one of them is missing or has no direction, or where they share too little.
+    """
+    if previous is None or following is None or not bool(previous.weight > 0) or not bool(following.weight > 0):
+        return None
+    return length_ratio((previous.flow_ab, previous.b_from_a), (following.flow_ab, following.b_from_a),
+                        previous.usable & following.usable, camera)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from egoflow.geometry.se3 import SE3, chain
+from egoflow.geometry.shared_points import LengthRatio, tied_lengths
 from egoflow.geometry.two_view import pair_geometry
 from egoflow.inference.stream import FramePrediction
 from egoflow.types import FrameSource, Trajectory
@@ -17,12 +18,13 @@ class PathBuilder:
     """Chain a method's frame-to-frame motions; the first frame is the world.
 
     Where both directions of a step were predicted (this frame to the next, and the next back to this), their mean on
-    the group is used.
+    the group is used. The lengths of neighbouring steps are tied through points that both see, where that is known.
     """
 
     def __init__(self) -> None:
         self._frames: list[int] = []
         self._steps: list[SE3] = []
+        self._ratios: list[LengthRatio | None] = []
         self._pending: SE3 | None = None
         self._after: list[FramePrediction] = []
 
@@ -33,6 +35,7 @@ class PathBuilder:
             return
         self._after = []
         self._frames.append(frame.index)
+        self._ratios.append(frame.length_ratio)
         back = frame.previous_from_this
         if back is not None and self._pending is not None:
             forward = self._pending.inverse()
@@ -46,7 +49,7 @@ class PathBuilder:
 
         The frames after the last key frame are reached by their own motions from the neighbours before them.
         """
-        path = chained(self._frames, self._steps, wanted=wanted, time_s=time_s)
+        path = chained(self._frames, self._tied(), wanted=wanted, time_s=time_s)
         if path is None:
             return None
         places, poses = {index: row for row, index in enumerate(wanted)}, path.world_from_cam
@@ -57,6 +60,15 @@ class PathBuilder:
                 row = SE3(R[places[before]], t[places[before]]) @ back
                 R[places[frame.index]], t[places[frame.index]] = row.R, row.t
         return replace(path, world_from_cam=SE3(R, t))
+
+    def _tied(self) -> list[SE3]:
+        """Return the steps with their lengths tied."""
+        if len(self._steps) != len(self._frames) - 1 or len(self._steps) < 2:
+            return self._steps
+        lengths = np.array([float(step.t.norm()) for step in self._steps])
+        tied = tied_lengths(lengths, self._ratios[1:-1])
+        return [step if length == 0 else SE3(step.R, step.t * (new / length))
+                for step, length, new in zip(self._steps, lengths, tied, strict=True)]
 
 
 class TwoViewPath:

@@ -14,7 +14,8 @@ from egoflow.console import note
 from egoflow.errors import CheckpointError, DataError
 from egoflow.geometry.pixels import resize_image
 from egoflow.geometry.se3 import SE3
-from egoflow.inference.neighbour_views import NeighbourViews
+from egoflow.geometry.shared_points import LengthRatio
+from egoflow.inference.neighbour_views import NeighbourViews, shared_length
 from egoflow.inference.own_motion import OwnMotion, own_motion_of
 from egoflow.methods.base import Method
 from egoflow.types import Clip, FrameSource, Prediction, Scale
@@ -31,7 +32,8 @@ class FramePrediction:
     they are None at the ends of the source, or where the method has no motion. Of those of key frames, and of no
     others, the path is made. ``own_motion`` says what moves by itself, None for a method without depth, motion and
     flow both ways. ``neighbours`` are the indices of the frames before and after that these lead to, None where there
-    is none. ``two_view`` is previous_from_this of unit length by two-view geometry, where that was asked.
+    is none. ``two_view`` is previous_from_this of unit length by two-view geometry, where that was asked, and
+    ``length_ratio`` how much longer the step to the frame after is than that to the one before, by points seen in both.
     """
 
     index: int
@@ -44,6 +46,7 @@ class FramePrediction:
     key: bool = True
     neighbours: tuple[int | None, int | None] = (None, None)
     two_view: SE3 | None = None
+    length_ratio: LengthRatio | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +97,11 @@ def predict_stream(method: Method, run: Run, source: FrameSource) -> Iterator[Fr
         if run.metres_per_unit is not None:
             said = in_metres(said, run.metres_per_unit)
         near = (past[-1].index if past else None, coming[0].index if coming else None)
-        view = clip.start.get((method.target, method.target - 1)) if past else None
-        yield replace(said, key=number % apart == 0, neighbours=near,
-                      two_view=None if view is None else _in_float64(view.b_from_a))
+        view, following = (clip.start.get((method.target, method.target + step)) if real else None
+                           for step, real in ((-1, past), (1, coming)))
+        key = number % apart == 0
+        yield replace(said, key=key, neighbours=near, two_view=None if view is None else _in_float64(view.b_from_a),
+                      length_ratio=shared_length(view, following, source.camera) if key else None)
 
 
 def readable_frames(source: FrameSource, indices: range, *, size: tuple[int, int] | None) -> Iterator[Frame]:
