@@ -226,12 +226,13 @@ def test_a_gap_keeps_count_and_time(tmp_path: Path) -> None:
 def test_frames_between_are_placed_by_time() -> None:
     step = SE3(torch.eye(3, dtype=torch.float64), torch.tensor([0.0, 0.0, 8.0], dtype=torch.float64))
     time_s = np.array([0.0, 1.0, 4.0, 5.0])
-    path = chained([0, 2], [step], wanted=range(4), time_s=time_s)
+    steps = SE3.stack([step])
+    path = chained([0, 2], steps, wanted=range(4), time_s=time_s)
     assert path is not None
     assert path.world_from_cam.t[:, 2].tolist() == pytest.approx([0, 2, 8, 8])
     assert path.time_s.tolist() == time_s.tolist()
-    assert chained([0, 1, 2], [step], wanted=range(3), time_s=time_s) is None
-    assert chained([0], [], wanted=range(1), time_s=time_s) is None
+    assert chained([0, 1, 2], steps, wanted=range(3), time_s=time_s) is None
+    assert chained([0], steps[:0], wanted=range(1), time_s=time_s) is None
 
 
 def test_a_writer_holds_no_more_pictures_with_time(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from egoflow.geometry.se3 import SE3, chain
 from egoflow.geometry.shared_points import LengthRatio, tied_lengths
 from egoflow.geometry.two_view import pair_geometry
+from egoflow.inference.motions import Motions
 from egoflow.inference.stream import FramePrediction
 from egoflow.types import FrameSource, Trajectory
 
@@ -23,7 +24,7 @@ class PathBuilder:
 
     def __init__(self) -> None:
         self._frames: list[int] = []
-        self._steps: list[SE3] = []
+        self._steps = Motions()
         self._ratios: list[LengthRatio | None] = []
         self._pending: SE3 | None = None
         self._after: list[FramePrediction] = []
@@ -61,14 +62,14 @@ class PathBuilder:
                 R[places[frame.index]], t[places[frame.index]] = row.R, row.t
         return replace(path, world_from_cam=SE3(R, t))
 
-    def _tied(self) -> list[SE3]:
-        """Return the steps with their lengths tied."""
+    def _tied(self) -> SE3:
+        """Return the steps [N] with their lengths tied."""
+        steps = self._steps.stacked()
         if len(self._steps) != len(self._frames) - 1 or len(self._steps) < 2:
-            return self._steps
-        lengths = np.array([float(step.t.norm()) for step in self._steps])
-        tied = tied_lengths(lengths, self._ratios[1:-1])
-        return [step if length == 0 else SE3(step.R, step.t * (new / length))
-                for step, length, new in zip(self._steps, lengths, tied, strict=True)]
+            return steps
+        lengths = steps.t.norm(dim=1)
+        tied = torch.from_numpy(tied_lengths(lengths.numpy(), self._ratios[1:-1]))
+        return SE3(steps.R, steps.t * torch.where(lengths > 0, tied / lengths, torch.ones_like(lengths))[:, None])
 
 
 class TwoViewPath:
@@ -82,7 +83,7 @@ class TwoViewPath:
         self._last: np.ndarray | None = None
         self._waiting: tuple[int, np.ndarray, SE3 | None] | None = None
         self._frames: list[int] = []
-        self._steps: list[SE3] = []
+        self._steps = Motions()
 
     def add(self, index: int, image: np.ndarray, *, key: bool = True, known: SE3 | None = None) -> None:
         """Take frame ``index``, RGB uint8 [H, W, 3]; of frames between key frames the very last alone is used.
@@ -108,19 +109,18 @@ class TwoViewPath:
         if self._waiting is not None:
             self._step_to(*self._waiting)
             self._waiting = None
-        return chained(self._frames, self._steps, wanted=wanted, time_s=time_s)
+        return chained(self._frames, self._steps.stacked(), wanted=wanted, time_s=time_s)
 
 
-def chained(frames: Sequence[int], steps: Sequence[SE3], *, wanted: Sequence[int],
-            time_s: np.ndarray) -> Trajectory | None:
-    """Return the trajectory at the frames ``wanted`` of steps ``this_from_next`` between the frames ``frames``.
+def chained(frames: Sequence[int], steps: SE3, *, wanted: Sequence[int], time_s: np.ndarray) -> Trajectory | None:
+    """Return the trajectory at the frames ``wanted`` of steps ``this_from_next`` [N - 1] between frames ``frames`` [N].
 
     ``time_s`` [N] are the time stamps of the source. A wanted frame that is not among ``frames`` gets a place between
     its neighbours by time, at the ends that of the nearest frame. None unless every step is there.
     """
-    if not steps or len(steps) != len(frames) - 1:
+    if len(steps.t) == 0 or len(steps.t) != len(frames) - 1:
         return None
-    path = chain(SE3.stack(list(steps)))
+    path = chain(steps)
     rows = [_between(frames, path, index, time_s) for index in wanted]
     stamps = torch.from_numpy(np.asarray(time_s, np.float64)[list(wanted)])
     return Trajectory(world_from_cam=SE3.stack(rows), time_s=stamps)

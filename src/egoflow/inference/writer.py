@@ -17,9 +17,9 @@ from egoflow.data.flow_files import FlowFormat
 from egoflow.data.formats import write_depth_npz, write_depth_png
 from egoflow.data.trajectories import write_trajectory
 from egoflow.errors import DataError
-from egoflow.geometry.se3 import SE3
 from egoflow.inference.colour import ColourScale
 from egoflow.inference.held_video import HeldVideo, frames_per_s
+from egoflow.inference.motions import Motions
 from egoflow.inference.mover_writer import MoverWriter
 from egoflow.inference.path import PathBuilder, TwoViewPath
 from egoflow.inference.self_consistency import SelfConsistency
@@ -63,7 +63,9 @@ class PredictionWriter:
         self._video, self._colour = HeldVideo(folder / "inv_depth.mp4", fps=fps) if video else None, ColourScale()
         self._movers = MoverWriter(folder, source=source, run=run, flows=flows, flow_format=flow_format,
                                    video=video) if movers else None
-        self._truth: dict[int, SE3] | None = {}
+        self._truth = Motions()
+        # Where in it the motion of a frame is; None where the source does not know.
+        self._truth_at: dict[int, int] | None = {}
         self._read: set[int] = set()
         self._scale = "relative"
 
@@ -137,7 +139,7 @@ class PredictionWriter:
 
     def _ask_truth(self, index: int) -> None:
         """Take the true motion of a frame; a source that does not know one of them is not asked again."""
-        if self._truth is None:
+        if self._truth_at is None:
             return
         try:
             known = self.source.truth(index).world_from_cam
@@ -145,17 +147,18 @@ class PredictionWriter:
             note(f"no true trajectory: {error}")
             known = None
         if known is None:
-            self._truth = None
+            self._truth_at = None
         else:
-            self._truth[index] = known
+            self._truth_at[index] = len(self._truth)
+            self._truth.append(known)
 
     def _true_path(self, time_s: np.ndarray) -> Trajectory | None:
         """Return the source's own motion from its first frame on, where every frame has it."""
         for index in self.frames:
-            if self._truth is not None and index not in self._truth:
+            if self._truth_at is not None and index not in self._truth_at:
                 self._ask_truth(index)
-        if self._truth is None:
+        if self._truth_at is None:
             return None
-        known = SE3.stack([self._truth[index].to(torch.float64) for index in self.frames])
+        known = self._truth.stacked()[[self._truth_at[index] for index in self.frames]]
         stamps = torch.from_numpy(time_s[list(self.frames)])
         return Trajectory(world_from_cam=known[0].inverse() @ known, time_s=stamps, scale=self.source.scale)
