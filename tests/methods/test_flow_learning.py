@@ -29,7 +29,7 @@ from egoflow.worlds.base import load_world
 
 HEIGHT, WIDTH = 48, 64
 SCENES, UNSEEN = 120, 24
-GENERAL = {"selfflow": (400, 0.82), "pwcnet": (200, 0.88), "flownet": (800, 0.95)}
+GENERAL = {"selfflow": (300, 0.82), "pwcnet": (150, 0.88), "flownet": (600, 0.95)}
 """Method -> steps, and the share of zero flow's error that is allowed on unseen pairs."""
 
 

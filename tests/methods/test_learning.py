@@ -30,7 +30,7 @@ from egoflow.worlds.base import World, load_world
 FRAMES, HEIGHT, WIDTH = 24, 48, 144
 FINER = 2
 """Footage is larger than what is trained on; two-view geometry of 48x144 pixels misses directions by 30 degrees."""
-STEPS, BATCH = 160, 4
+STEPS, BATCH = 110, 4
 FARTHEST_M = 80.0
 
 Answers = list[tuple[tuple[int, ...], Prediction]]
