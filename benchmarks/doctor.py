@@ -1,9 +1,9 @@
 """Does the doctor name what is the matter? Every defect on five drives, and clips that are right.
 
-    python benchmarks/doctor.py [--seeds 5] [--frames 40]
+    python benchmarks/doctor.py [--seeds 5] [--first 0] [--frames 40]
 
 A clip is named rightly when the defect's finding is there and no other that asks for something; clips without a defect
-(drives, and rooms seen from a hand) when there is none. Writes results/doctor.json.
+(drives, and rooms seen from a hand) when there is none. Writes results/doctor_FIRST.json.
 """
 
 import argparse
@@ -38,11 +38,12 @@ def main() -> None:
     """Print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--frames", type=int, default=40)
     args = parser.parse_args()
     table: dict[str, list[str]] = {}
     right: dict[str, int] = {}
-    for seed in range(args.seeds):
+    for seed in range(args.first, args.first + args.seeds):
         for name, (clip, due) in clips_of(seed, args.frames).items():
             kept = Kept(clip)
             found = diagnose(kept, camera=kept.camera)
@@ -52,9 +53,10 @@ def main() -> None:
         say(f"{name:16s} {right[name]} of {args.seeds}  {' | '.join(told)}")
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
-    content = {"right": right, "seeds": args.seeds, "frames": args.frames, "size": f"{HEIGHT}x{WIDTH}", "told": table,
+    content = {"right": right, "seeds": args.seeds, "first": args.first, "frames": args.frames,
+               "size": f"{HEIGHT}x{WIDTH}", "told": table,
                "date": date.today().isoformat()}
-    (folder / "doctor.json").write_text(json.dumps(content, indent=1) + "\n")
+    (folder / f"doctor_{args.first}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python benchmarks/long_video.py [--frames 10000] [--preset joint:tiny]
 
 A camera glides over a noise texture; a run trained for two steps predicts the video with every file that it writes by
-default, in a process of its own, whose resident memory is read as frames are finished. Writes
-results/long_video.json: memory after 200 frames, the least and the most after that, and the spread in per cent.
+default, in a process of its own, whose resident memory is read once a second to its end. Writes
+results/long_video.json: memory after 200 frames, the least and the most after that, and their distance as a share.
 """
 
 import argparse
@@ -40,21 +40,23 @@ def write_video(path: Path, frames: int) -> None:
             video.write(cv2.warpAffine(texture, place, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP))
 
 
-def resident_mib(process: int) -> float:
-    """Return the resident memory of a process."""
+def resident_mib(process: int) -> float | None:
+    """Return the resident memory of a process, None of one that has just ended."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), None)
 
 
 def watched(command: list[str], folder: Path) -> list[tuple[int, float]]:
     """Run a prediction below ``folder``; return its finished frames and its memory in MiB, once a second."""
-    seen = []
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+    seen: list[tuple[int, float]] = []
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, stderr=log, stdout=log) as process:
         while process.poll() is None:
-            seen.append((len(list(folder.glob("*/depth/*.png"))), resident_mib(process.pid)))
+            mib = resident_mib(process.pid)
+            if mib is not None:
+                seen.append((len(list(folder.glob("*/depth/*.png"))), mib))
             time.sleep(EVERY_S)
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{(folder / 'log').read_text()[-500:]}")
     return seen
 
 
@@ -74,8 +76,7 @@ def main() -> None:
         (folder / "out").mkdir()
         seen = watched([*egoflow, "predict", str(folder / "run"), str(video), "--out", str(folder / "out" / "all")],
                        folder / "out")
-    # The last reading may be of the folder under its final name, or of a process that is ending.
-    after = [mib for done, mib in seen if WARM_UP <= done < args.frames]
+    after = [mib for done, mib in seen if done >= WARM_UP]
     if not after:
         raise SystemExit(f"no reading after {WARM_UP} frames; give more --frames")
     spread = (max(after) - min(after)) / after[0]

@@ -6,7 +6,7 @@ import pytest
 
 from doctor.footage import HEIGHT, WIDTH, drive
 from egoflow.doctor.overlays import FixedPixels
-from egoflow.doctor.pairs import same_light
+from egoflow.doctor.pairs import same_light, unmoved_pixels
 from egoflow.doctor.survey import blurriness, repeated_frames, small_image, survey
 from egoflow.worlds.base import load_world
 from egoflow.worlds.defects import DEFECTS, Kept
@@ -63,6 +63,9 @@ def test_a_camera_that_turns_back_repeats_no_frame() -> None:
     # Film of 10 frames a second in a file of 30: two of three steps stand still.
     assert repeated_frames(np.tile([1.0, 0.02, 0.03], 10), ()) == tuple(
         k for k in range(1, 31) if k % 3 != 1)
+    # Fifteen in a file of thirty, of a camera that slows down by half and goes on.
+    slower = np.array([1, 0, 1, 0, 0.6, 0, 0.6, 0, 1, 0, 1.0])
+    assert repeated_frames(slower, ()) == (2, 4, 6, 8, 10)
 
 
 def test_nothing_is_told_of_nothing() -> None:
@@ -88,3 +91,17 @@ def test_light_is_matched() -> None:
 def test_a_kerb_along_a_straight_road_is_no_bonnet() -> None:
     road = Kept(load_world("drive", seed=1, frames=20, height=64, width=192, samples=1))
     assert survey(road).fixed.bonnet() is None
+
+
+def test_what_is_fixed_fits_as_it_is() -> None:
+    random = np.random.default_rng(0)
+    scene = cv2.GaussianBlur(random.uniform(0, 255, (60, 90)).astype(np.float32), (0, 0), 1.5)
+    scene = cv2.normalize(scene, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    first, second = scene[:, 4:84].copy(), scene[:, :80].copy()
+    first[20:40, 30:50] = second[20:40, 30:50] = scene[:20, :20]
+    flow = np.zeros((60, 80, 2), np.float32)
+    flow[..., 0] = 4.0
+    stays = unmoved_pixels(first, second, flow)
+    inside, outside = stays[22:38, 32:48].mean(), np.delete(stays[:, 10:76], slice(14, 46), axis=0).mean()
+    assert inside == 1.0
+    assert outside < 0.2

@@ -47,7 +47,25 @@ def test_nothing_is_said_of_too_few_points() -> None:
     assert length_ratio(back, on, use, camera) is not None
     assert length_ratio(back, short, use, camera) is None
     use[..., 1:, :] = False
+    use[..., :, 16:] = False
     assert length_ratio(back, on, use, camera) is None
+
+
+def test_noise_in_short_steps_does_not_make_them_longer() -> None:
+    """Steps of a median parallax of 2 and 4 px; of 0.8 px, where noise would count as motion, nothing is said."""
+    torch.manual_seed(0)
+    depth = 4 + 4 * torch.rand(1, 1, 8 * HEIGHT, 8 * WIDTH, dtype=torch.float64)
+    camera = Camera.create(60.0, 60.0, 160.0, 96.0, height=8 * HEIGHT, width=8 * WIDTH)
+    use = torch.ones_like(depth, dtype=torch.bool)
+
+    def noisy(shift: float) -> tuple[torch.Tensor, SE3]:
+        flow, motion = seen(depth, camera, [0, 0, 0], [shift, 0, 0])
+        return flow + 0.25 * torch.randn_like(flow), motion
+
+    found = length_ratio(noisy(0.2), noisy(-0.4), use, camera)
+    assert found is not None
+    assert np.exp(found.log) == pytest.approx(2.0, rel=0.02)
+    assert length_ratio(noisy(0.08), noisy(-0.4), use, camera) is None
 
 
 def test_a_wandering_scale_is_held_by_ratios() -> None:

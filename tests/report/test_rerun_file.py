@@ -75,8 +75,11 @@ class Recorder:
     def set_time(self, timeline: str, *, sequence: int | None = None, duration: float | None = None) -> None:
         self.frame = self.frame if sequence is None else sequence
 
+    def reset_time(self) -> None:
+        self.frame = -1
+
     def log(self, entity: str, what: Any, *, static: bool = False) -> None:
-        self.logged[entity, None if static else self.frame] = what
+        self.logged[entity, type(what).__name__, None if static else self.frame] = what
 
 
 def test_depth_and_cameras_are_those_of_the_prediction(out: Path) -> None:
@@ -87,11 +90,19 @@ def test_depth_and_cameras_are_those_of_the_prediction(out: Path) -> None:
     for index, name in enumerate(shot.names):
         shot.frame(index, name)
     path = read_trajectory(out / "trajectory_kitti.txt", format="kitti").world_from_cam
-    assert ("world/cloud", None) in recorder.logged
+    assert ("world/cloud", "Points3D", None) in recorder.logged
     for index, name in enumerate(shot.names):
-        coded = recorder.logged["world/camera/image/depth", index]
+        coded = recorder.logged["world/camera/image/depth", "EncodedDepthImage", index]
         steps = cv2.imdecode(np.asarray(coded.blob.as_arrow_array().to_pylist()[0], np.uint8), cv2.IMREAD_UNCHANGED)
         depth = steps / coded.meter.as_arrow_array().to_pylist()[0]
         assert depth == pytest.approx(1 / read_inv_depth(out, name), rel=1e-3)
-        place = recorder.logged["world/camera", index].translation.as_arrow_array().to_pylist()[0]
-        assert place == pytest.approx(path.t[index].tolist(), abs=1e-5)
+        camera = recorder.logged["world/camera", "Transform3D", index]
+        assert camera.translation.as_arrow_array().to_pylist()[0] == pytest.approx(path.t[index].tolist(), abs=1e-5)
+        # By columns.
+        turned = camera.mat3x3.as_arrow_array().to_pylist()[0]
+        assert turned == pytest.approx(path.R[index].T.flatten().tolist(), abs=1e-5)
+        lens = recorder.logged["world/camera/image", "Pinhole", index].image_from_camera.as_arrow_array().to_pylist()[0]
+        own = shot.camera
+        # Rerun's first pixel has its centre at (.5, .5).
+        assert lens == pytest.approx([float(own.fx), 0, 0, 0, float(own.fy), 0, float(own.cx) + 0.5,
+                                      float(own.cy) + 0.5, 1], abs=1e-4)

@@ -105,10 +105,9 @@ def diagnose(source: FrameSource, *, camera: Camera | None) -> Diagnosis:
     fixed = None if gap is None or is_still(gaps) else _fixed(found, pairs, gap.gap)
     findings = [*length_findings(found), *light_findings(found, fixed=fixed)]
     findings += motion_findings(pairs, gaps, gap, camera_known=camera is not None or focal.observable)
-    # Of one plane the two-view geometry that a focal length is asked of cannot be told.
-    flat = any(finding.name == "plane" for finding in findings)
-    findings += camera_findings(camera, replace(focal, bounded=False, observable=False) if flat else focal,
-                                source.camera)
+    if any(finding.name == "plane" for finding in findings):
+        focal = replace(focal, observable=False, bounded=False, reason="of one plane no two-view geometry can be told")
+    findings += camera_findings(camera, focal, source.camera)
     order = {"fatal": 0, "mend": 1, "note": 2}
     return Diagnosis(source=source.name, survey=found, gaps=gaps, pairs=tuple(pairs), focal=focal,
                      camera_known=camera is not None, gap=gap.gap if gap else 1,

@@ -97,7 +97,7 @@ def pair_report(a: int, b: int, image_a: np.ndarray, image_b: np.ndarray, camera
     xy_a, xy_b = matches(flow_ab, usable & texture)
     return PairReport(a=a, b=b, geometry=geometry, camera=small, usable=float(usable.mean()),
                       movers=_movers(geometry, small, xy_a, xy_b), texture=texture,
-                      unmoved=_unmoved(grey_a, grey_b, flow_ab), xy_a=xy_a, xy_b=xy_b)
+                      unmoved=unmoved_pixels(grey_a, grey_b, flow_ab), xy_a=xy_a, xy_b=xy_b)
 
 
 def same_light(grey: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ def same_light(grey: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.rint(shifted.clip(0, 255)).astype(np.uint8)
 
 
-def _unmoved(grey_a: np.ndarray, grey_b: np.ndarray, flow_ab: np.ndarray) -> np.ndarray:
+def unmoved_pixels(grey_a: np.ndarray, grey_b: np.ndarray, flow_ab: np.ndarray) -> np.ndarray:
     """Return where uint8 image b fits image a as well without the flow [h, w, 2] as with it, bool [h, w]."""
     height, width = grey_a.shape
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -128,7 +128,7 @@ def _movers(geometry: PairGeometry, camera: Camera, xy_a: np.ndarray, xy_b: np.n
     return float((off > np.maximum(OFF_PX, OFF_SHARE * length)).mean())
 
 
-def usually_unmoved(reports: Sequence[PairReport], *, gap: int) -> np.ndarray | None:
+def usuallyunmoved_pixels(reports: Sequence[PairReport], *, gap: int) -> np.ndarray | None:
     """Return where the images of most pairs of one distance that do not stand still are unmoved, bool [h, w]."""
     found = [report.unmoved for report in reports if report.gap == gap and report.geometry.fault != "still"]
     return np.mean(found, axis=0) > 0.5 if found else None

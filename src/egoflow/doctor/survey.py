@@ -23,7 +23,8 @@ flow stays below .1 px."""
 REPEATED = 0.25
 """A frame that differs from the last by less than this share of what the steps around it differ by repeats it."""
 AT_ONCE = 0.5
-"""The nearest steps before and after a repeated frame that are no repeats are at least this share of the large ones."""
+"""Of the nearest steps before and after a repeated frame that are no repeats one is at least this share of the large
+ones."""
 STILL, STILL_RUN = 0.2, 8
 """A run of so many steps that change by less than this share of the clip's large changes is a pause."""
 _LARGE = 0.8
@@ -152,16 +153,16 @@ def _around(change: np.ndarray, index: int, *, quantile: float) -> float:
 def repeated_frames(change: np.ndarray, still: tuple[int, ...]) -> tuple[int, ...]:
     """Return the frames that repeat the one before, judged by the large changes around; pauses are none.
 
-    The change is gone at once and back at once: a camera that turns back slows down first.
+    The change is gone at once or back at once: a camera that turns back slows down before and gathers speed after.
     """
     paused, large = set(still), [_around(change, i, quantile=_LARGE) for i in range(len(change))]
     small = [step < REPEATED * usual for step, usual in zip(change, large, strict=True)]
 
     def next_other(places: range) -> float:
-        return next((float(change[k]) for k in places if not small[k] and np.isfinite(change[k])), np.inf)
+        return next((float(change[k]) for k in places if not small[k] and np.isfinite(change[k])), 0.0)
 
     return tuple(i + 1 for i in range(len(change)) if small[i] and i + 1 not in paused
-                 and min(next_other(range(i, -1, -1)), next_other(range(i, len(change)))) >= AT_ONCE * large[i])
+                 and max(next_other(range(i, -1, -1)), next_other(range(i, len(change)))) >= AT_ONCE * large[i])
 
 
 def still_frames(change: np.ndarray) -> tuple[int, ...]:

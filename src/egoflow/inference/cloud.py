@@ -61,7 +61,7 @@ def disagreement(points: np.ndarray, other_depth: np.ndarray, camera: Camera, ot
 
 @dataclass(slots=True)
 class CloudBuilder:
-    """Receive points and hold the mean of each cell of ``cell`` units; memory grows with the scene, 80 bytes a cell."""
+    """Receive points and hold the mean of each cell of ``cell`` units; memory grows with the scene, 64 bytes a cell."""
 
     cell: float
     _keys: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))

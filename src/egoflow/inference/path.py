@@ -121,9 +121,14 @@ def chained(frames: Sequence[int], steps: SE3, *, wanted: Sequence[int], time_s:
     if len(steps.t) == 0 or len(steps.t) != len(frames) - 1:
         return None
     path = chain(steps)
-    rows = [_between(frames, path, index, time_s) for index in wanted]
+    places = {index: row for row, index in enumerate(frames)}
+    found = path[[places.get(index, 0) for index in wanted]]
+    for row, index in enumerate(wanted):
+        if index not in places:
+            between = _between(frames, path, index, time_s)
+            found.R[row], found.t[row] = between.R, between.t
     stamps = torch.from_numpy(np.asarray(time_s, np.float64)[list(wanted)])
-    return Trajectory(world_from_cam=SE3.stack(rows), time_s=stamps)
+    return Trajectory(world_from_cam=found, time_s=stamps)
 
 
 def _between(frames: Sequence[int], path: SE3, index: int, time_s: np.ndarray) -> SE3:

@@ -32,6 +32,8 @@ def write_rrd(path: Path, folder: Path) -> int:
     where the packages of ``egoflow[viewer]`` are missing.
     """
     rerun = _rerun()
+    # Else what cannot be recorded is a line in a log, and the file is written without it.
+    rerun.set_strict_mode(True)
     shots = list(reported_shots(folder))
     if not shots:
         raise DataError(f"{folder}: holds no report; give the --out of 'egoflow fit', or predict with --also report")
@@ -42,9 +44,9 @@ def write_rrd(path: Path, folder: Path) -> int:
         for number, (prediction, report) in enumerate(shots):
             shot = ShotRecorder(recording, f"{number:03d}" if len(shots) > 1 else "", prediction, report)
             shot.scene()
-            for index, name in enumerate(track(shot.names, label="recording")):
-                shot.frame(index, name)
-            frames += len(shot.names)
+            for name in track(shot.names, label="recording"):
+                shot.frame(frames, name)
+                frames += 1
         recording.disconnect()
     return frames
 
@@ -85,6 +87,7 @@ class ShotRecorder:
     def scene(self) -> None:
         """Record what is of no time: axes, cloud, paths."""
         rr = self.rerun
+        self.recording.reset_time()
         self._log("world", rr.ViewCoordinates.RDF, static=True)
         if (self.prediction / "cloud.ply").exists():
             points, colours, _ = read_ply(self.prediction / "cloud.ply")
@@ -105,6 +108,8 @@ class ShotRecorder:
         for folder in sorted((self.report / "frames").iterdir()):
             file, place = folder / f"{name}.jpg", f"layers/{folder.name}"
             if not file.is_file():
+                # The viewer shows the last that was said.
+                self._log(place, rr.Clear(recursive=False))
                 continue
             if folder.name == "image":
                 place = "world/camera/image"
@@ -122,6 +127,7 @@ class ShotRecorder:
                                                    height=height, camera_xyz=rr.ViewCoordinates.RDF))
         inverse = read_inv_depth(self.prediction, name)
         if inverse is None:
+            self._log("world/camera/image/depth", rr.Clear(recursive=False))
             return
         # Depth is never averaged: half-way between two things there is nothing.
         small = cv2.resize(inverse, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)

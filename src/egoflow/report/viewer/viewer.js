@@ -206,7 +206,11 @@
       const places = data.paths[0].places, middle = places[Math.floor(places.length / 2)];
       let span = 1e-6;
       places.forEach((p) => { span = Math.max(span, Math.hypot(p[0] - middle[0], p[2] - middle[2])); });
-      return { target: middle.slice(), yaw: 0.5, pitch: 0.6, distance: 1.1 * Math.max(span, 3 * data.median_depth) };
+      // From the side of where the camera looks: from behind, a long drive is a dot.
+      const pose = data.world_from_cam[Math.floor(data.world_from_cam.length / 2)];
+      const narrow = Math.min(1, canvas.clientWidth / Math.max(1, canvas.clientHeight));
+      return { target: middle.slice(), yaw: Math.atan2(pose[0][2], pose[2][2]) + 0.9, pitch: 0.5,
+        distance: 0.9 * Math.max(span, 3 * data.median_depth) / narrow };
     };
     let camera = home();
 
