@@ -10,6 +10,7 @@ from egoflow.cli import main
 from egoflow.data.ply import read_ply
 from egoflow.errors import DataError
 from egoflow.geometry.se3 import SE3, rotation_from_quaternion_xyzw
+from egoflow.inference.cloud import plain_and_far
 from egoflow.inference.cloud_writer import write_scene
 from egoflow.inference.stream import predict_stream
 from egoflow.inference.writer import PredictionWriter
@@ -95,3 +96,15 @@ def test_flow_alone_makes_no_cloud(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (tmp_path / "out" / "cloud.ply").exists()
     assert (tmp_path / "out" / "colmap" / "points3D.txt").exists()
     assert not (tmp_path / "out" / "mesh.ply").exists()
+
+
+def test_what_is_plain_and_far_is_left_out() -> None:
+    image = np.full((40, 60, 3), 128, np.uint8)
+    image[20:] = np.random.default_rng(0).integers(0, 255, (20, 60, 3))
+    depth = np.tile(np.linspace(1, 10, 60), (40, 1))
+    everywhere = np.ones(depth.shape, bool)
+    found = plain_and_far(image, depth, everywhere)
+    assert found[:12, 31:].all()
+    assert not found[:, :29].any()
+    assert not found[20:].any()
+    assert not plain_and_far(image, depth, ~everywhere).any()

@@ -128,7 +128,7 @@ def _movers(geometry: PairGeometry, camera: Camera, xy_a: np.ndarray, xy_b: np.n
     return float((off > np.maximum(OFF_PX, OFF_SHARE * length)).mean())
 
 
-def usuallyunmoved_pixels(reports: Sequence[PairReport], *, gap: int) -> np.ndarray | None:
+def usually_unmoved(reports: Sequence[PairReport], *, gap: int) -> np.ndarray | None:
     """Return where the images of most pairs of one distance that do not stand still are unmoved, bool [h, w]."""
     found = [report.unmoved for report in reports if report.gap == gap and report.geometry.fault != "still"]
     return np.mean(found, axis=0) > 0.5 if found else None

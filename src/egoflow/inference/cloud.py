@@ -7,6 +7,7 @@ gives no endless file.
 
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 import torch
 
@@ -18,7 +19,9 @@ EDGE = 0.08
 DISAGREE = 0.06
 """|z' - D| / (z' + D) between two frames above which a point is dropped."""
 FAR = 0.9
-"""Quantile of depth beyond which points of a frame are left out: far depth is poor, and sky has none."""
+"""Quantile of depth beyond which points of a frame are left out: far depth is poor."""
+PLAIN = 1e-4
+"""Larger eigenvalue of the structure tensor below which there is nothing that could be found again."""
 
 
 def unprojected(depth: np.ndarray, camera: Camera) -> np.ndarray:
@@ -42,6 +45,17 @@ def kept_pixels(depth: np.ndarray, known: np.ndarray, *, far: float = FAR) -> np
             low, high = np.minimum(low, other), np.maximum(high, other)
     smooth = high - low < EDGE * inverse
     return known & smooth & (depth <= np.quantile(depth[known], far))
+
+
+def plain_and_far(image: np.ndarray, depth: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return the pixels, bool [h, w], of an RGB image [h, w, 3] without any structure and beyond the median depth.
+
+    Sky, above all: no two frames can say how far it is. A plain road is near, and its borders say where it lies.
+    """
+    if not known.any() or min(depth.shape) < 8:
+        return np.zeros(depth.shape, bool)
+    steps = cv2.cornerEigenValsAndVecs(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), blockSize=7, ksize=3)[..., :2]
+    return (steps.max(axis=2) < PLAIN) & (depth > np.median(depth[known]))
 
 
 def disagreement(points: np.ndarray, other_depth: np.ndarray, camera: Camera, other_from_this: SE3) -> np.ndarray:

@@ -17,7 +17,7 @@ from egoflow.data.trajectories import read_trajectory
 from egoflow.errors import DataError
 from egoflow.geometry.camera import Camera
 from egoflow.geometry.se3 import SE3
-from egoflow.inference.cloud import DISAGREE, CloudBuilder, disagreement, kept_pixels, unprojected
+from egoflow.inference.cloud import DISAGREE, CloudBuilder, disagreement, kept_pixels, plain_and_far, unprojected
 from egoflow.inference.fusion import Volume
 from egoflow.inference.written_depth import read_inv_depth
 from egoflow.types import FrameSource
@@ -58,9 +58,9 @@ def write_scene(folder: Path, source: FrameSource, frames: Sequence[int], *, als
 
     "cloud" is ``cloud.ply``, "mesh" ``mesh.ply``, "colmap" a folder ``colmap/`` with images and points,
     "confidence" ``depth_confidence/NAME.png`` (8 bit: how well both neighbours agree with a pixel's depth, 128 where
-    the nearer one differs by a tenth, 0 where none looks). Edges, far pixels, what moves by itself and points that the
-    next frame sees elsewhere are left out of the others. ``frames`` are all of the prediction, a row of its trajectory
-    each. Raises DataError where the folder holds no depth or no trajectory.
+    the nearer one differs by a tenth, 0 where none looks). Edges, far pixels, plain ones beyond the middle (sky), what
+    moves by itself and points that the next frame sees elsewhere are left out of the others. ``frames`` are all of the
+    prediction, a row of its trajectory each. Raises DataError where the folder holds no depth or no trajectory.
     """
     if not (folder / "depth").is_dir() or not (folder / "trajectory_kitti.txt").exists():
         raise DataError(f"{folder}: holds no depth or no trajectory, of which a cloud is made")
@@ -151,6 +151,7 @@ class _Reader:
         if mover.exists():
             use &= cv2.resize(read_image(mover)[..., 0], self.size, interpolation=cv2.INTER_AREA) < 255 * MOVES
         image = cv2.resize(self.source.image(self.indices[place]), self.size, interpolation=cv2.INTER_AREA)
+        use &= ~plain_and_far(image, depth, known)
         sure = np.nan_to_num(1 / (1 + np.fmin(there, back) / HALF_SURE), nan=0.0)
         confidence = np.rint(255 * sure * known).astype(np.uint8)
         return _Fused(name=name, depth=depth, use=use, confidence=confidence, image=image, camera=self.camera,

@@ -209,8 +209,10 @@
       // From the side of where the camera looks: from behind, a long drive is a dot.
       const pose = data.world_from_cam[Math.floor(data.world_from_cam.length / 2)];
       const narrow = Math.min(1, canvas.clientWidth / Math.max(1, canvas.clientHeight));
-      return { target: middle.slice(), yaw: Math.atan2(pose[0][2], pose[2][2]) + 0.9, pitch: 0.5,
-        distance: 0.9 * Math.max(span, 3 * data.median_depth) / narrow };
+      // The scene lies ahead of the path.
+      const target = middle.map((value, k) => value + 0.7 * data.median_depth * pose[k][2]);
+      return { target, yaw: Math.atan2(pose[0][2], pose[2][2]) + 0.9, pitch: 0.5,
+        distance: 0.65 * Math.max(span, 3 * data.median_depth) / narrow };
     };
     let camera = home();
 
