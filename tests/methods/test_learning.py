@@ -1,7 +1,8 @@
 """Trained for half a minute on a rendered street, each method's tiny preset beats what knows nothing.
 
 Measured on ``sfmlearner:tiny``, 24 frames of 48x144, 160 steps of 4 clips, 35 s of one core, over training seeds 0-2 of
-street 3 and seed 0 of street 5:
+street 3 and seed 0 of street 5 (of the others, after 110 steps, seed 0, street 3: depth .23 to .26 of .58, direction .4
+to 1.0 degrees):
 
 | | learnt | knows nothing | least margin asked |
 |---|---|---|---|
@@ -31,6 +32,8 @@ FRAMES, HEIGHT, WIDTH = 24, 48, 144
 FINER = 2
 """Footage is larger than what is trained on; two-view geometry of 48x144 pixels misses directions by 30 degrees."""
 STEPS, BATCH = 110, 4
+LONGER = {"sfmlearner": 160}
+"""Steps of a method whose motion is the network's alone: its direction is learnt last."""
 FARTHEST_M = 80.0
 
 Answers = list[tuple[tuple[int, ...], Prediction]]
@@ -99,8 +102,9 @@ class Trained:
 def trained(name: str, out: Path) -> Trained:
     """Train the tiny preset for a short time."""
     _, run = load_preset(f"{name}:tiny")
+    steps = LONGER.get(name, STEPS)
     run = replace(run, data=replace(run.data, height=HEIGHT, width=WIDTH), optim=replace(run.optim, batch_size=BATCH),
-                  loop=replace(run.loop, steps=STEPS, save_every=STEPS, seed=0, device="cpu"))
+                  loop=replace(run.loop, steps=steps, save_every=steps, seed=0, device="cpu"))
     world = load_world("drive", seed=3, frames=FRAMES, height=FINER * HEIGHT, width=FINER * WIDTH, movers=0)
     dataset = make_dataset(run, [world], cache=None)
     trainer = Trainer(run, dataset, out=out)
