@@ -82,8 +82,9 @@ class FixedPixels:
         """
         if self.count < 2:
             return np.zeros(self.grey.shape, bool)
-        stays = cv2.resize(unmoved.astype(np.uint8), self.grey.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        fixed = self._edges() & (self._corners() | self._still(motion)).astype(np.uint8) & stays
+        stays = np.asarray(cv2.resize(unmoved.astype(np.uint8), self.grey.shape[::-1],
+                                      interpolation=cv2.INTER_NEAREST_EXACT)) > 0
+        fixed = self._edges() & ((self._corners() | self._still(motion)) & stays).astype(np.uint8)
         if (bonnet := self.bonnet()) is not None:
             fixed[bonnet:] = 0
         return _without_specks(cv2.morphologyEx(fixed, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)))

@@ -4,7 +4,9 @@ What is exported are the networks alone, at whatever size they are given: images
 runner that is written beside (runner.py) brings frames to that size and back without torch.
 """
 
+import logging
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,11 +104,13 @@ def write_graph(path: Path, graph: Graph, *, format: Format) -> None:
     any_size = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     images = example(graph, height=TRACED_AT[0], width=TRACED_AT[1])
     shapes = (tuple(any_size for _ in images),)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings(action="ignore", category=FutureWarning):
         if format == "torch":
             torch.export.save(torch.export.export(graph, images, dynamic_shapes=shapes), path)
             return
         names = SIGNATURES[graph.what]
+        # It warns of torchvision's operators, which no graph here has, and of its own insides.
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         try:
             program = torch.onnx.export(graph, images, dynamo=True, dynamic_shapes=shapes, opset_version=OPSET,
                                         input_names=list(names.inputs), output_names=list(names.outputs), verbose=False)
