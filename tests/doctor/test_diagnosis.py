@@ -125,3 +125,13 @@ def test_the_size_to_train_at_keeps_the_shape(native: tuple[int, int], size: tup
     assert found == size
     assert found[0] % 32 == found[1] % 32 == 0
     assert found[1] / found[0] == pytest.approx(native[1] / native[0], rel=0.2)
+
+
+def test_a_plane_has_no_focal_length_anywhere() -> None:
+    found = diagnose(Kept(DEFECTS["plane"][0](2, drive(1))), camera=None)
+    assert found.findings[0].name == "plane"
+    assert not found.focal.observable
+    assert found.json()["focal"]["focal_px"] is None
+    assert found.suggested_camera().startswith("fov=")
+    told = next(finding for finding in found.findings if finding.name == "no_camera")
+    assert "does not show it: of one plane" in told.text

@@ -100,3 +100,12 @@ def test_one_collapse_is_mended_and_two_are_told(tmp_path: Path, monkeypatch: py
     else:
         with pytest.raises(TrainingError, match="saturated depth.*tried already: optim.lr=0.000666667"):
             teach(tmp_path, plan, sources)  # type: ignore[arg-type]
+
+
+def test_a_plan_goes_on_on_another_device() -> None:
+    _, run = load_preset("sfmlearner:tiny")
+    plan = Plan(run=run, seconds=60.0, changes=("data.gap=2",))
+    moved = plan.on("cpu")
+    assert moved.run.loop.device == "cpu" != run.loop.device
+    assert first_difference(moved.run, run) is None
+    assert (moved.seconds, moved.changes) == (plan.seconds, plan.changes)

@@ -65,6 +65,7 @@ def _record(args: argparse.Namespace) -> int:
     if path.suffix != ".rrd" or path.exists():
         raise ConfigError(f"--rerun {path}: " + ("exists; give another name" if path.exists() else
                                                  "expected a file that ends in .rrd"))
+    find_page(Path(args.run))
     say(f"wrote {path}: {write_rrd(path, Path(args.run))} frames; look at it with: rerun {path}")
     return 0
 

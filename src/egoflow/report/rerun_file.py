@@ -36,7 +36,7 @@ def write_rrd(path: Path, folder: Path) -> int:
     rerun.set_strict_mode(True)
     shots = list(reported_shots(folder))
     if not shots:
-        raise DataError(f"{folder}: holds no report; give the --out of 'egoflow fit', or predict with --also report")
+        raise DataError(f"{folder}: its report is of no prediction that is there")
     frames = 0
     with atomic(path) as temporary:
         recording = rerun.RecordingStream("egoflow")
