@@ -212,6 +212,11 @@ class FrameSource(Protocol):
         ...
 
 
+def assumed_fps(source: FrameSource) -> float | None:
+    """Return the frames a second that a source's times were made from because it brings no time stamps, else None."""
+    return getattr(source, "assumed_fps", None)
+
+
 @runtime_checkable
 class FlowSource(Protocol):
     """A source of frames that may know the true flow between some of them."""

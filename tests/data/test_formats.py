@@ -293,6 +293,8 @@ def test_bad_cameras_name_the_file(tmp_path: Path, text: str, message: str) -> N
 
 def test_parse_camera_takes_three_forms(tmp_path: Path) -> None:
     fov = parse_camera("fov=90", height=60, width=100)
+    for height, width in ((60, 100), (100, 60)):
+        assert float(parse_camera("long_fov=90", height=height, width=width).fx) == pytest.approx(50)
     assert _numbers(fov) == [50, 50, 49.5, 29.5, 60, 100]
     # The outermost pixel edges, half a pixel beyond the centres, span the stated angle.
     assert 2 * math.degrees(math.atan(50 / float(fov.fx))) == pytest.approx(90)

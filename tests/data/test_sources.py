@@ -26,7 +26,7 @@ from egoflow.data.video_writer import VideoWriter
 from egoflow.errors import DataError
 from egoflow.geometry.camera import Camera
 from egoflow.geometry.se3 import SE3
-from egoflow.types import Trajectory
+from egoflow.types import Trajectory, assumed_fps
 
 COUNT = 70
 CODECS = [("a.mp4", "libx264", {"bf": "3", "g": "30"}), ("b.avi", "mpeg4", {"bf": "2"}), ("c.mkv", "ffv1", {}),
@@ -100,6 +100,20 @@ def test_a_portrait_phone_clip_stands_upright(tmp_path: Path) -> None:
     assert (video.camera.height, video.camera.width) == (64, 48)
     # Clockwise: the lying picture's left column becomes the top row, read from bottom to top.
     np.testing.assert_array_equal(video.image(2)[0], lying[::-1, 0])
+
+
+def test_pixels_that_are_not_square_are_made_so(tmp_path: Path) -> None:
+    path = tmp_path / "hdv.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 48, 48, "yuv420p"  # type: ignore[attr-defined]
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for number in range(4):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(_coded(number, width=48), format="rgb24")))  # type: ignore[attr-defined]
+        container.mux(stream.encode())  # type: ignore[attr-defined]
+    video = VideoFile(path, "fov=60")
+    assert (video.camera.height, video.camera.width) == (48, 64)
+    assert [_number(video.image(k)) for k in range(4)] == [0, 1, 2, 3]
 
 
 def test_a_broken_packet_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
@@ -225,6 +239,16 @@ def test_folders_are_read_in_natural_order(tmp_path: Path) -> None:
 def test_names_may_be_seconds(tmp_path: Path) -> None:
     folder = ImageFolder(_images(tmp_path, ["1305031102.1753.png", "1305031102.2113.png"]), "20,20,15,10")
     assert np.diff(folder.time_s) == pytest.approx([0.036])
+
+
+def test_times_without_stamps_say_so(tmp_path: Path) -> None:
+    for name in ("counted/000001.png", "counted/000003.png", "stamped/1305.5.png", "stamped/1306.5.png"):
+        write_image(tmp_path / name, _coded(1))
+    counted, stamped = (open_source(tmp_path / name, camera="fov=60", frames=":") for name in ("counted", "stamped"))
+    assert assumed_fps(counted) == 1 / (counted.time_s[1] - counted.time_s[0]) * 2
+    assert assumed_fps(stamped) is None
+    assert assumed_fps(VideoFile(_video(tmp_path / "a.mp4"), "fov=60")) is None
+    assert assumed_fps(VideoFile(_video(tmp_path / "l.h264", "libx264"), "fov=60")) is not None
 
 
 def test_mixed_sizes_name_both_files(tmp_path: Path) -> None:

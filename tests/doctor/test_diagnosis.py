@@ -1,13 +1,17 @@
 """Every defect is named for what it is, and what is right passes."""
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from doctor.footage import drive, hand_held
+from egoflow.data.cameras import parse_camera
 from egoflow.data.open import open_source
 from egoflow.doctor.diagnosis import diagnose, training_size
+from egoflow.doctor.intrinsics import assumed_camera
 from egoflow.errors import DataError
 from egoflow.types import FrameSource
 from egoflow.worlds.base import load_world
@@ -135,3 +139,13 @@ def test_a_plane_has_no_focal_length_anywhere() -> None:
     assert found.suggested_camera().startswith("fov=")
     told = next(finding for finding in found.findings if finding.name == "no_camera")
     assert "does not show it: of one plane" in told.text
+
+
+def test_an_assumed_camera_fills_what_bars_leave_of_the_frame() -> None:
+    # A phone's upright picture between black bars: 65 degrees over its 1080 rows.
+    found: Any = SimpleNamespace(height=1080, width=1920, bars=lambda: (0, 0, 656, 656))
+    camera = parse_camera(assumed_camera(found), height=1080, width=1920)
+    assert float(camera.fx) == pytest.approx(540 / np.tan(np.radians(65 / 2)), rel=0.02)
+    assert (float(camera.cx), float(camera.cy)) == (959.5, 539.5)
+    found.bars = lambda: (0, 0, 0, 0)
+    assert assumed_camera(found) == "fov=65"

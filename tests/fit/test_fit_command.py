@@ -51,7 +51,7 @@ def test_a_fit_leaves_everything(whole: Path, tmp_path: Path, capsys: pytest.Cap
     figures_say_what_the_pages_show(whole)
     killed_at_any_stage_it_ends_the_same(clip, whole, tmp_path / "killed")
     the_model_predicts_other_footage_without_being_told_a_camera(whole, tmp_path)
-    scaled_it_is_in_metres_everywhere(whole, tmp_path, capsys)
+    scaled_it_is_in_metres_everywhere(clip, whole, tmp_path, capsys)
     other_words_are_refused(clip, whole, capsys)
 
 
@@ -69,7 +69,8 @@ def everything_is_there(whole: Path) -> None:
     assert len(path.time_s) == FRAMES
     for name in ("cloud.ply", "mesh.ply", "colmap/images.txt", "inv_depth.mp4", "camera.json"):
         assert (prediction / name).stat().st_size > 100, name
-    for name in ("report.html", "report/000/index.html", "footage/index.html", "model.safetensors", "camera.json"):
+    for name in ("report.html", "report/000/index.html", "footage/index.html", "model.safetensors", "camera.json",
+                 "trained_on.json"):
         assert (whole / name).is_file(), name
 
 
@@ -78,7 +79,7 @@ def the_model_predicts_other_footage_without_being_told_a_camera(whole: Path, tm
     assert run.every_frame
     assert state.step <= STEPS
     camera = load_world("drive", frames=3, height=64, width=192, seed=1).camera
-    degrees = float(run.data.camera.removeprefix("fov="))
+    degrees = float(run.data.camera.removeprefix("long_fov="))
     assert camera.width / 2 / torch.tan(torch.deg2rad(torch.tensor(degrees / 2))) == pytest.approx(float(camera.fx),
                                                                                                   rel=1e-3)
     assert main(["predict", str(whole), "world:drive?frames=5&height=48&width=160&seed=9&samples=1", "--out",
@@ -145,7 +146,7 @@ def killed_at_any_stage_it_ends_the_same(clip: Path, whole: Path, out: Path) -> 
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-def scaled_it_is_in_metres_everywhere(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def scaled_it_is_in_metres_everywhere(clip: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     shutil.copytree(whole, out)
     before = json.loads((out / "metrics.json").read_text())
@@ -164,7 +165,16 @@ def scaled_it_is_in_metres_everywhere(whole: Path, tmp_path: Path, capsys: pytes
     # Measured once more it is the same, not its square.
     assert main(["scale", str(out), "--speed", "8"]) == 0
     assert load_run(out)[0].metres_per_unit == pytest.approx(metres, rel=1e-6)
+    # Stopped with a model in metres and predictions that are not, it goes on in metres.
+    for name in ("prediction", "report"):
+        shutil.rmtree(out / name)
+        shutil.copytree(whole / name, out / name)
+    assert main(fit(clip, out)) == 0
+    assert json.loads((prediction / "prediction.json").read_text())["scale"] == "metric"
+    assert "metres, from a mean speed of 8 m/s" in (out / "report" / "000" / "index.html").read_text()
     capsys.readouterr()
+    assert main(["scale", str(out), "--speed", "8", "--fps", "30"]) == 2
+    assert "its footage brings time stamps; leave out --fps" in capsys.readouterr().err
     assert main(["scale", str(out), "--known-distance", "3:1,2=4"]) == 2
     assert "expected FRAME:X,Y:X,Y=METRES" in capsys.readouterr().err
     assert main(["scale", str(out / "prediction"), "--speed", "8"]) == 2

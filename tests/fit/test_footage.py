@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,8 @@ from egoflow.data.cameras import parse_camera, write_camera
 from egoflow.data.formats import write_image
 from egoflow.data.open import open_source
 from egoflow.errors import DataError
-from egoflow.fit import footage as module
+from egoflow.fit import examine as module
+from egoflow.fit.examine import Examined, camera_facts
 from egoflow.fit.footage import gather, read_footage
 from egoflow.types import FrameSource
 
@@ -59,10 +62,38 @@ def test_on_a_rail_nothing_is_called_calibrated(tmp_path: Path) -> None:
 def test_a_useless_clip_among_others_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     still = filmed(tmp_path / "still", hand_held(0), frames=14, camera=True)
     good = filmed(tmp_path / "good", hand_held(0), camera=True)
-    found = gather([still, good], camera=None, frames=None, out=tmp_path / "out")
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    broken = str(tmp_path / "broken.mp4")
+    found = gather([broken, still, good], camera=None, frames=None, out=tmp_path / "out")
     assert [shot.facts for shot in found.shots] == [1]
     assert found.facts[1]["camera"]["from"] == "given"
     assert [about["verdict"] for about in found.facts][0] == "cannot"
-    assert "still: left out: " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "still: left out: " in said
+    assert f"left out: {broken}: not a readable video" in said
     with pytest.raises(DataError, match="still: cannot teach depth, nor can the 1 others: "):
         gather([still, still], camera=None, frames=None, out=tmp_path / "none")
+    for paths, message in (([broken], "broken.mp4: not a readable video"),
+                           ([broken, broken], "none of the 2 sources can be opened"),
+                           ([good, "gone.mp4"], "gone.mp4: no such file or folder")):
+        with pytest.raises(DataError, match=message):
+            gather(paths, camera=None, frames=None, out=tmp_path / "none")
+
+
+def _examined(*, known: bool = False, interval: tuple[float, float] | None = None, width: int = 1920) -> Examined:
+    """Return a clip whose footage suggests a focal length within an interval, or none."""
+    low, high = interval or (0.0, 0.0)
+    focal = SimpleNamespace(observable=interval is not None, low_px=low, high_px=high)
+    diagnosis: Any = SimpleNamespace(focal=focal, source=f"{low:g}", survey=SimpleNamespace(height=1080, width=width),
+                                     suggested_camera=lambda: f"{low:g}" if interval else "fov=65")
+    return Examined(path="", number=0, is_known=known, facts={}, diagnosis=diagnosis)
+
+
+def test_clips_of_one_size_share_the_focal_length_that_the_footage_shows_best() -> None:
+    known, blind, other_size = _examined(known=True), _examined(), _examined(width=640)
+    vague, sharp = _examined(interval=(1000, 1500)), _examined(interval=(1380, 1420))
+    every = [known, blind, other_size, vague, sharp]
+    assert [camera_facts(clip, every, given="cam.json") for clip in every] == [
+        {"from": "given", "words": "cam.json"}, {"from": "another clip", "words": "1380", "clip": "1380"},
+        {"from": "assumed", "words": "fov=65"}, {"from": "footage", "words": "1000"},
+        {"from": "footage", "words": "1380"}]

@@ -174,9 +174,9 @@ def test_what_a_method_has_not_is_told(tmp_path: Path, capsys: pytest.CaptureFix
     assert not (tmp_path / "deploy").exists()
 
 
-def test_cameras_of_training_bound_those_of_use() -> None:
+def test_cameras_of_training_bound_those_of_use(tmp_path: Path) -> None:
     _, run = load_preset("joint:tiny")
-    assert trained_cameras(run)["fov_deg"] == [1.0, 175.0]
-    low, high = trained_cameras(replace(run, data=replace(run.data, camera="fov=60")))["fov_deg"]
+    assert trained_cameras(run, tmp_path)["fov_deg"] == [1.0, 175.0]
+    low, high = trained_cameras(replace(run, data=replace(run.data, camera="fov=60")), tmp_path)["fov_deg"]
     for degrees, factor in ((low, 1.15), (high, 1 / 1.15)):
         assert np.tan(np.radians(30)) / np.tan(np.radians(degrees / 2)) == pytest.approx(factor, rel=2e-3)

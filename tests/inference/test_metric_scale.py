@@ -1,5 +1,7 @@
 """The factor between a prediction's unit and the metre is found from each kind of knowledge, by rendered truth."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +61,19 @@ def test_speed(drive: FrameSource, prediction: Path) -> None:
     assert found.low <= found.metres_per_unit * 1.001
     assert found.high >= found.metres_per_unit * 0.999
     assert found.samples == FRAMES - 1
+
+
+def test_a_speed_needs_to_know_the_time(drive: FrameSource, prediction: Path, tmp_path: Path) -> None:
+    shutil.copytree(prediction, tmp_path, dirs_exist_ok=True)
+    about = json.loads((tmp_path / "prediction.json").read_text())
+    assert about["assumed_fps"] is None
+    (tmp_path / "prediction.json").write_text(json.dumps(about | {"assumed_fps": 10.0}))
+    with pytest.raises(DataError, match="brings no time stamps.*--fps 30"):
+        from_speed(tmp_path, 3.0)
+    known = from_speed(prediction, 3.0).metres_per_unit
+    assert from_speed(tmp_path, 3.0, fps=30.0).metres_per_unit == pytest.approx(known / 3)
+    with pytest.raises(DataError, match="brings time stamps; leave out --fps"):
+        from_speed(prediction, 3.0, fps=30.0)
 
 
 def test_camera_height(drive: FrameSource, prediction: Path) -> None:

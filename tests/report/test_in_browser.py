@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from egoflow.cli import main
 from egoflow.registry import load_preset
+from egoflow.report.charts import line_chart
 from egoflow.training.checkpoint import State, save
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -118,6 +120,15 @@ def test_the_scene_is_drawn_and_turns(page: Any) -> None:
     page.keyboard.press("r")
     page.wait_for_timeout(200)
     assert pixels(page) == before
+
+
+def test_the_longest_label_of_a_chart_is_whole(browser: Any) -> None:
+    opened = browser.new_page()
+    opened.set_content("<style>.chart text { font: 11px system-ui, sans-serif }</style>" + line_chart(
+        np.arange(3), np.array([-1.23e-5, 0.00381, 1.23e-5]), title="t"))
+    left = opened.evaluate("Math.min(...[...document.querySelectorAll('text')].map(text => text.getBBox().x))")
+    assert left >= 0
+    opened.close()
 
 
 def test_it_fits_a_phone_and_the_dark(browser: Any, report: Path) -> None:

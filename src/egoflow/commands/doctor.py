@@ -14,7 +14,7 @@ HELP = "tell what footage can teach, and what is the matter with it, before anyt
 EXAMPLE = ("egoflow doctor clip.mp4\n"
            "  egoflow doctor *.mp4 --camera fov=70 --page doctor/")
 CANNOT = 1
-"""Exit code where some clip cannot teach depth."""
+"""Exit code where some clip cannot teach depth, or cannot be opened."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,21 +28,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Examine clip by clip; returns 1 where one cannot teach depth."""
+    """Examine clip by clip; returns 1 where one cannot teach depth, or cannot be opened."""
     from contextlib import ExitStack
     from pathlib import Path
 
-    from egoflow.console import say
+    from egoflow.console import note, say
     from egoflow.data.files import new_folder
     from egoflow.doctor.diagnosis import diagnose
+    from egoflow.errors import DataError
     from egoflow.report.doctor_page import clip_section, write_page
 
     # All are opened before any is examined: what is wrong with the last is not said after an hour.
-    clips = [found for path in args.source for found in _opened(path, args)]
+    clips, unreadable = [], 0
+    for path in args.source:
+        try:
+            clips += _opened(path, args)
+        except DataError as error:
+            if len(args.source) == 1:
+                raise
+            note(f"left out: {error}")
+            unreadable += 1
+    if not clips:
+        raise DataError(f"none of the {unreadable} sources can be opened")
     facts, sections = [], []
     with ExitStack() as stack:
         folder = None if args.page is None else stack.enter_context(new_folder(Path(args.page)))
-        for number, (path, source, camera) in enumerate(clips):
+        for number in range(len(clips)):
+            # Taken out: a video that was read holds frames and a decoder.
+            path, source, camera = clips.pop(0)
             diagnosis = diagnose(source, camera=camera)
             facts.append(diagnosis.json())
             if not args.json:
@@ -55,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         say(json.dumps(facts, allow_nan=False))
     elif args.page is not None:
         say(f"wrote {Path(args.page) / 'index.html'}")
-    return CANNOT if any(about["verdict"] == "cannot" for about in facts) else 0
+    return CANNOT if unreadable or any(about["verdict"] == "cannot" for about in facts) else 0
 
 
 def _opened(path: str, args: argparse.Namespace) -> "list[tuple[str, FrameSource, Camera | None]]":

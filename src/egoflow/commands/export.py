@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _manifest(args: argparse.Namespace, settings: "Run", graph: "Graph", file: "Path") -> dict[str, Any]:
     """Return what the file is, for programs: the runner reads it."""
+    from pathlib import Path
+
     from egoflow.inference.export import MEANINGS, SIGNATURES
     from egoflow.inference.model_card import trained_cameras
     from egoflow.inference.writer import LARGEST, PNG_UNITS
@@ -73,7 +75,7 @@ def _manifest(args: argparse.Namespace, settings: "Run", graph: "Graph", file: "
             "inputs": {name: "RGB images [B, 3, H, W] in [0, 1], any H and W" for name in names.inputs},
             "outputs": {name: MEANINGS[name].format(unit=word) for name in names.outputs},
             "scale": scale, "metres_per_unit": unit, "gap": settings.data.gap,
-            "camera": trained_cameras(settings),
+            "camera": trained_cameras(settings, Path(args.run)),
             "depth_png": {"png_units_per_depth_unit": PNG_UNITS / (unit or 1), "largest": LARGEST * (unit or 1),
                           "scale": scale, "resized_as": "inverse depth"}}
 

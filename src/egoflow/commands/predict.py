@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         note(f"{args.source[0]}: of its {len(sources)} shots the first is predicted; flow alone can be of all")
         sources = sources[:1]
     if method.needs_camera:
-        _warn_of_camera(settings, sources[0])
+        _warn_of_camera(settings, Path(args.run), sources[0])
     method.to(device)
     with new_folder(Path(args.out)) as folder:
         # Flow first: a method without it is refused at its first pair.
@@ -99,14 +99,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _warn_of_camera(settings: "Run", source: "FrameSource") -> None:
+def _warn_of_camera(settings: "Run", folder: "Path", source: "FrameSource") -> None:
     """Say so where the camera is not of the kind that the run was trained with."""
     import math
 
     from egoflow.console import note
     from egoflow.inference.model_card import trained_cameras
 
-    low, high = trained_cameras(settings)["fov_deg"]
+    low, high = trained_cameras(settings, folder)["fov_deg"]
     fov = 2 * math.degrees(math.atan(source.camera.width / (2 * float(source.camera.fx))))
     if not low <= fov <= high:
         note(f"{source.name}: its field of view is {fov:.0f} degrees, and training had {low:.0f} to {high:.0f}: depth "

@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                             "shows it, bars cut off; of several the mean factor is taken")
     parser.add_argument("--gps-offset", type=float, default=0.0, metavar="S",
                         help="time in the track of the clip's time 0")
+    parser.add_argument("--fps", type=float, metavar="N",
+                        help="frames a second of images without time stamps, for --speed and --gps")
     parser.add_argument("--shot", type=int, default=0, metavar="N", help="the shot, prediction/NNN, that is asked")
 
 
@@ -75,16 +77,16 @@ def _found(args: argparse.Namespace, folder: "Path") -> "MetricScale":
     from egoflow.errors import ConfigError
     from egoflow.inference.metric_scale import from_camera_height, from_distances, from_gps, from_speed
 
-    for name in ("speed", "camera_height"):
+    for name in ("speed", "camera_height", "fps"):
         value = getattr(args, name)
         if value is not None and not 0 < value < float("inf"):
             raise ConfigError(f"--{name.replace('_', '-')} {value:g}: must be more than 0")
     if args.speed is not None:
-        return from_speed(folder, args.speed)
+        return from_speed(folder, args.speed, fps=args.fps)
     if args.camera_height is not None:
         return from_camera_height(folder, args.camera_height)
     if args.gps is not None:
-        return from_gps(folder, Path(args.gps), offset_s=args.gps_offset)
+        return from_gps(folder, Path(args.gps), offset_s=args.gps_offset, fps=args.fps)
     return from_distances(folder, [_distance(text) for text in args.known_distance])
 
 

@@ -112,26 +112,32 @@ def write_camera(path: str | Path, camera: Camera) -> None:
     write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def camera_from_fov(fov_deg: float, *, height: int, width: int, name: str = "fov") -> Camera:
-    """Return a camera of that horizontal field of view in degrees, with square pixels and a central axis."""
+def camera_from_fov(fov_deg: float, *, height: int, width: int, over_px: int | None = None, name: str = "fov"
+                    ) -> Camera:
+    """Return a camera of that field of view in degrees, with square pixels and a central axis.
+
+    It spans ``over_px`` pixels (None: the width).
+    """
     if not 1 <= fov_deg <= 175:
-        raise DataError(f"{name}: the horizontal field of view must lie between 1 and 175 degrees, got {fov_deg:g}")
-    focal_px = width / (2 * math.tan(math.radians(fov_deg) / 2))
+        raise DataError(f"{name}: the field of view must lie between 1 and 175 degrees, got {fov_deg:g}")
+    focal_px = (over_px or width) / (2 * math.tan(math.radians(fov_deg) / 2))
     return Camera.create(focal_px, focal_px, (width - 1) / 2, (height - 1) / 2, height=height, width=width, name=name)
 
 
 def parse_camera(text: str, *, height: int, width: int) -> Camera:
     """Return the camera that a user states for ``height`` x ``width`` images.
 
-    ``text`` is a file (JSON or 3x3 text), four numbers ``fx,fy,cx,cy`` in pixels, or ``fov=70``: the horizontal field
-    of view in degrees. Raises DataError that says which forms there are.
+    ``text`` is a file (JSON or 3x3 text), four numbers ``fx,fy,cx,cy`` in pixels, ``fov=70``: the horizontal field of
+    view in degrees, or ``long_fov=70``: that over the longer side, which is the same however the camera was held.
+    Raises DataError that says which forms there are.
     """
     text = text.strip()
-    if match := re.fullmatch(r"fov\s*=\s*([-+.0-9eE]+)(?:deg)?", text):
+    if match := re.fullmatch(r"(long_)?fov\s*=\s*([-+.0-9eE]+)(?:deg)?", text):
+        side = max(height, width) if match[1] else width
         try:
-            return camera_from_fov(float(match[1]), height=height, width=width, name=text)
+            return camera_from_fov(float(match[2]), height=height, width=width, over_px=side, name=text)
         except ValueError as error:
-            raise DataError(f"camera '{text}': {match[1]} is no number; write fov=70") from error
+            raise DataError(f"camera '{text}': {match[2]} is no number; write fov=70") from error
     if "," in text and not Path(text).exists():
         try:
             fx, fy, cx, cy = (float(word) for word in text.split(","))

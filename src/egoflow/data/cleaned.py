@@ -5,7 +5,7 @@ import numpy as np
 
 from egoflow.errors import DataError
 from egoflow.geometry.camera import Camera
-from egoflow.types import FrameSource, FrameTruth, Scale
+from egoflow.types import FrameSource, FrameTruth, Scale, assumed_fps
 
 _GROWN = 2
 """Pixels of the mask's own size by which it is grown."""
@@ -30,6 +30,7 @@ class Cleaned:
         self.name = source.name
         self.time_s: np.ndarray = source.time_s
         self.scale: Scale = source.scale
+        self.assumed_fps = assumed_fps(source)
         self.camera: Camera = whole.cropped(top=top, left=left, height=height, width=width)
         self._fixed = None if fixed is None or not fixed.any() else self._cut(
             enlarged(fixed, height=whole.height, width=whole.width))

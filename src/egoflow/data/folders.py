@@ -58,18 +58,21 @@ def common_size(folder: Path, files: Sequence[Path]) -> tuple[int, int]:
     return first
 
 
-def _times_from_names(files: Sequence[Path], *, fps: float) -> np.ndarray:
-    """Return time stamps: names like 1305031102.1753 are seconds; increasing numbers count frames; else the order."""
+def _times_from_names(files: Sequence[Path], *, fps: float) -> tuple[np.ndarray, float | None]:
+    """Return time stamps: names like 1305031102.1753 are seconds; increasing numbers count frames; else the order.
+
+    ``fps`` is returned where it was made use of.
+    """
     stems = [f.stem for f in files]
     if all(s.count(".") == 1 and s.replace(".", "").isdecimal() for s in stems):
         stamps = np.array([float(s) for s in stems])
         if (np.diff(stamps) > 0).all():
-            return stamps
+            return stamps, None
     numbers = [frame_number(s) for s in stems]
     counted = [n for n in numbers if n is not None]
     if len(counted) == len(stems) and (np.diff(counted) > 0).all():
-        return (np.array(counted, dtype=np.float64) - counted[0]) / fps
-    return np.arange(len(files)) / fps
+        return (np.array(counted, dtype=np.float64) - counted[0]) / fps, fps
+    return np.arange(len(files)) / fps, fps
 
 
 class ImageFolder:
@@ -95,7 +98,7 @@ class ImageFolder:
         if camera is None and beside is not None:
             camera = read_camera(beside, height=height, width=width)
         self.camera = resolve_camera(camera, height=height, width=width, name=str(path), file=self.files[0])
-        self.time_s = _times_from_names(self.files, fps=fps) if time_s is None else time_s
+        self.time_s, self.assumed_fps = _times_from_names(self.files, fps=fps) if time_s is None else (time_s, None)
         if len(self.time_s) != len(self.files):
             raise DataError(f"{path}: {len(self.time_s)} time stamps for {len(self.files)} images; one each is needed")
         self._truth, self._flow = truth, flow

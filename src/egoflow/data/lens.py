@@ -14,7 +14,7 @@ import numpy as np
 from egoflow.data.files import read_text
 from egoflow.errors import DataError
 from egoflow.geometry.camera import Camera
-from egoflow.types import FrameSource, FrameTruth, Scale
+from egoflow.types import FrameSource, FrameTruth, Scale, assumed_fps
 
 _ABSURD = 1e6
 _COUNTS = {"radial": (2, 4, 5, 8), "fisheye": (4,)}
@@ -68,6 +68,7 @@ class Straightened:
         self.name = source.name
         self.time_s: np.ndarray = source.time_s
         self.scale: Scale = source.scale
+        self.assumed_fps = assumed_fps(source)
         self.camera = source.camera
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ from egoflow.data.lens import Straightened, read_lens
 from egoflow.data.video import VIDEO_SUFFIXES, VideoFile
 from egoflow.errors import DataError
 from egoflow.geometry.camera import Camera
-from egoflow.types import FlowSource, FlowTruth, FrameSource, FrameTruth, Scale
+from egoflow.types import FlowSource, FlowTruth, FrameSource, FrameTruth, Scale, assumed_fps
 
 # A step that holds for nearly all neighbours is the numbering's own; any other step is a gap.
 _REGULAR = 0.9
@@ -37,6 +37,7 @@ class FrameSlice:
         self.camera: Camera = source.camera
         self.scale: Scale = source.scale
         self.time_s: np.ndarray = np.asarray(self.source.time_s)[self.indices]
+        self.assumed_fps = assumed_fps(source)
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 from av.error import EOFError as EndOfFile
 from av.error import FFmpegError
@@ -28,6 +29,8 @@ _FORWARD = 48
 _PROBED = 12
 _COVER_PICTURE = 1024
 _UNSTATED_FPS = 25
+_ODD_RATIO, _MOST_RATIO = 0.01, 4.0
+"""Pixels are taken as square where their sides differ by less, or by more than any camera's."""
 # After a seek in an MPEG program stream the demuxer guesses stamps that belong to other frames.
 _UNSEEKABLE = frozenset({".mpg", ".mpeg", ".vob", ".m2v"})
 _log = logging.getLogger("egoflow")
@@ -120,11 +123,22 @@ def _agree(stamps: list[int], probed: list[int | None]) -> bool:
     return len(known) >= 0.75 * sum(stamp <= known[-1] for stamp in stamps)
 
 
-def _upright(frame: Any) -> np.ndarray:
-    """Return a decoded frame as RGB uint8, turned as the container asks (phones store portrait clips lying down)."""
+def _pixel_ratio(path: Path) -> float:
+    """Return how much wider than high the pixels of a video are: 4/3 in HDV's 1440x1080, 1 where it says nothing."""
+    container, stream = _open(path)
+    with container:
+        ratio = float(stream.sample_aspect_ratio or 1)
+    return ratio if abs(ratio - 1) > _ODD_RATIO and 1 / _MOST_RATIO < ratio < _MOST_RATIO else 1.0
+
+
+def _upright(frame: Any, pixel_ratio: float) -> np.ndarray:
+    """Return a decoded frame as RGB uint8, pixels made square, turned as the container asks (as phones do)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = frame.to_ndarray(format="rgb24")
+    if pixel_ratio != 1:
+        size = round(image.shape[1] * pixel_ratio), image.shape[0]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR if pixel_ratio > 1 else cv2.INTER_AREA)
     turns = round(getattr(frame, "rotation", 0) / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
@@ -132,9 +146,10 @@ def _upright(frame: Any) -> np.ndarray:
 class VideoFile:
     """One video file as a FrameSource: frames by display order, its own time stamps, few in memory.
 
-    Convention: frame ``i`` is the i-th time stamp of the file. A frame whose packet is broken keeps its place and
-    raises DataError by name when it is read. Where a container gives its frames no stamps (a raw H.264 stream), they
-    are counted at its nominal rate, and reading backwards starts again from the first.
+    Convention: frame ``i`` is the i-th time stamp of the file; pixels that are not square are made so. A frame whose
+    packet is broken keeps its place and raises DataError by name when it is read. Where a container gives its frames no
+    stamps (a raw H.264 stream), they are counted at its nominal rate, and reading backwards starts again from the
+    first.
     """
 
     def __init__(self, path: str | Path, camera: Camera | str | None = None) -> None:
@@ -146,7 +161,9 @@ class VideoFile:
         probed, first = _decoded_times(self.path, most=_PROBED)
         if not probed:
             raise DataError(f"{path}: no frame of the video can be decoded")
-        height, width = _upright(first[0]).shape[:2]
+        self._pixel_ratio = _pixel_ratio(self.path)
+        height, width = _upright(first[0], self._pixel_ratio).shape[:2]
+        self.assumed_fps: float | None = None
         self._stamps, self.time_s = self._index(probed, first[0])
         if len(self.time_s) < 2:
             raise DataError(f"{path}: the video has one frame; at least 2 are needed")
@@ -166,7 +183,8 @@ class VideoFile:
             if stamps is None:
                 container, stream = _open(self.path)
                 with container:
-                    return None, np.arange(len(decoded)) / float(stream.average_rate or _UNSTATED_FPS)
+                    self.assumed_fps = float(stream.average_rate or _UNSTATED_FPS)
+                return None, np.arange(len(decoded)) / self.assumed_fps
         return stamps, (np.array(stamps, dtype=np.float64) - stamps[0]) * float(first.time_base)
 
     def _forget(self) -> None:
@@ -269,7 +287,7 @@ class VideoFile:
 
     def _keep(self, place: int, frame: Any) -> None:
         """Remember a decoded frame of the video's own size, and forget the oldest."""
-        image = _upright(frame)
+        image = _upright(frame, self._pixel_ratio)
         if image.shape[:2] == self._size:
             self._kept[place] = image
             self._kept.move_to_end(place)

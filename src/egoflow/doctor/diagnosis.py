@@ -10,7 +10,7 @@ import numpy as np
 
 from egoflow.doctor.finding import Finding
 from egoflow.doctor.focal import FocalEstimate, asked_pairs, estimate_focal
-from egoflow.doctor.intrinsics import camera_findings, fits, phone_fov
+from egoflow.doctor.intrinsics import assumed_camera, camera_findings, fits
 from egoflow.doctor.light import light_findings
 from egoflow.doctor.motion import MANY_MOVERS, best_gap, is_still, motion_findings
 from egoflow.doctor.pairs import (
@@ -69,7 +69,7 @@ class Diagnosis:
         """Return what --camera may be where nobody knows it: what the footage suggests, else a phone's."""
         found = self.survey
         if not self.focal.observable:
-            return f"fov={phone_fov(found.width, found.height)}"
+            return assumed_camera(found)
         focal = f"{self.focal.focal_px:.1f}"
         return f"{focal},{focal},{(found.width - 1) / 2:g},{(found.height - 1) / 2:g}"
 
@@ -107,7 +107,7 @@ def diagnose(source: FrameSource, *, camera: Camera | None) -> Diagnosis:
     findings += motion_findings(pairs, gaps, gap, camera_known=camera is not None or focal.observable)
     if any(finding.name == "plane" for finding in findings):
         focal = replace(focal, observable=False, bounded=False, reason="of one plane no two-view geometry can be told")
-    findings += camera_findings(camera, focal, source.camera)
+    findings += camera_findings(camera, focal, found)
     order = {"fatal": 0, "mend": 1, "note": 2}
     return Diagnosis(source=source.name, survey=found, gaps=gaps, pairs=tuple(pairs), focal=focal,
                      camera_known=camera is not None, gap=gap.gap if gap else 1,

@@ -6,6 +6,7 @@ import numpy as np
 
 from egoflow.doctor.finding import Finding
 from egoflow.doctor.focal import FocalEstimate
+from egoflow.doctor.survey import Survey
 from egoflow.geometry.camera import Camera
 
 PHONE_FOV_DEG = 65
@@ -20,13 +21,24 @@ def phone_fov(width: int, height: int) -> int:
     return round(math.degrees(2 * math.atan(along * min(1.0, width / height))))
 
 
+def assumed_camera(found: Survey) -> str:
+    """Return what --camera may be where nobody knows it: a phone's, which fills what bars leave of a frame."""
+    top, bottom, left, right = found.bars()
+    height, width = found.height - top - bottom, found.width - left - right
+    fov = phone_fov(width, height)
+    if (height, width) == (found.height, found.width):
+        return f"fov={fov}"
+    focal = f"{width / (2 * math.tan(math.radians(fov) / 2)):.1f}"
+    return f"{focal},{focal},{left + (width - 1) / 2:g},{top + (height - 1) / 2:g}"
+
+
 def fits(camera: Camera, focal: FocalEstimate) -> bool:
     """Say whether a camera's focal length can be that of an estimate: within its interval and a little more."""
     return not focal.bounded or focal.low_px / MISFIT <= float(camera.fx) <= focal.high_px * MISFIT
 
 
-def camera_findings(camera: Camera | None, focal: FocalEstimate, frames: Camera) -> list[Finding]:
-    """Return what is to be said of the intrinsics, given or not; ``frames`` is of the frames' size."""
+def camera_findings(camera: Camera | None, focal: FocalEstimate, found: Survey) -> list[Finding]:
+    """Return what is to be said of the intrinsics, given or not."""
     if camera is None:
         if focal.observable:
             text = (f"no camera is given; the footage suggests a focal length of {focal.focal_px:.0f} px "
@@ -34,7 +46,7 @@ def camera_findings(camera: Camera | None, focal: FocalEstimate, frames: Camera)
             return [Finding(name="no_camera", severity="note", text=text, remedy="calibrate, or take this one")]
         return [Finding(name="no_camera", severity="note", text="no camera is given, and the footage does not show it: "
                         + focal.reason, remedy="give --camera fov=DEGREES (a phone's main camera, held so: "
-                        f"fov={phone_fov(frames.width, frames.height)})")]
+                        f"{assumed_camera(found)})")]
     fx, fy = float(camera.fx), float(camera.fy)
     fov = 2 * np.degrees(np.arctan(camera.width / (2 * fx)))
     odd = []

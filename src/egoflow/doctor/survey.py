@@ -14,7 +14,7 @@ from egoflow.doctor.overlays import FixedPixels
 from egoflow.doctor.pairs import same_light
 from egoflow.errors import DataError
 from egoflow.geometry.two_view import consistent, dense_flow
-from egoflow.types import FrameSource
+from egoflow.types import FrameSource, assumed_fps
 
 ROWS = 128
 SMOOTH_PX = 1.5
@@ -230,6 +230,8 @@ def _step(source: FrameSource, index: int) -> _Step | None:
 
 
 def _rate(source: FrameSource) -> float:
-    """Return the frames a second, from the median step."""
+    """Return the frames a second, from the median step; NaN where nobody knows."""
+    if assumed_fps(source) is not None:
+        return float("nan")
     step = np.diff(np.asarray(source.time_s, np.float64))
     return float(1 / np.median(step)) if step.size and float(np.median(step)) > 0 else float("nan")

@@ -13,7 +13,7 @@ def advice(footage: Footage, figures: dict[str, Any]) -> list[str]:
     """Return sentences, the most useful first; never none."""
     own = figures["shots"][0]["self_consistency"]
     left, said = figures["unexplained"], []
-    facts = footage.facts
+    facts = [footage.facts[shot.facts] for shot in footage.shots]
     if any(about["camera"]["from"] == "assumed" for about in facts):
         said.append("Tell the camera: --camera camera.json, or fov=DEGREES. The footage does not show its focal "
                     "length, and with a wrong one depth is bent and the path turns too little or too much.")

@@ -9,14 +9,14 @@ from egoflow.config import DataConfig
 from egoflow.console import note
 from egoflow.data.cameras import write_camera
 from egoflow.data.cleaned import Cleaned
-from egoflow.data.files import new_folder, read_json, remove_leftovers, write_json
+from egoflow.data.files import read_json, remove_leftovers, write_json
 from egoflow.data.formats import read_mask, write_mask
 from egoflow.data.open import FrameSlice
-from egoflow.doctor.diagnosis import VERDICTS, Diagnosis, diagnose
+from egoflow.doctor.diagnosis import Diagnosis
 from egoflow.errors import DataError
+from egoflow.fit.examine import camera_facts, examine, refuse_useless
 from egoflow.fit.prepare import Prepared, prepare
-from egoflow.report.doctor_page import clip_section, write_page
-from egoflow.training.session import open_known, open_sources
+from egoflow.training.session import open_sources
 from egoflow.types import FrameSource
 
 FILE = "footage.json"
@@ -58,7 +58,7 @@ class Footage:
     """The shots to learn from, the frame distance ``gap`` to learn with, and the doctor's facts.
 
     ``facts`` has what ``Diagnosis.json`` says of every source, with its ``camera``: where it comes from ("given",
-    "footage", "assumed") and its focal length in pixels.
+    "footage", "another clip", "assumed") and the words for it.
     """
 
     shots: tuple[Shot, ...]
@@ -70,29 +70,26 @@ def gather(paths: Sequence[str], *, camera: str | None, frames: str | None, out:
     """Examine and prepare the clips at ``paths``, or return what was found of them before.
 
     ``out`` gets ``footage/`` (the doctor's page), ``prepared/`` and ``footage.json``. Raises DataError where no clip
-    can teach depth; with others beside it a clip that cannot is named and left out.
+    can teach depth; with others beside it one that cannot, or cannot be opened, is named and left out.
     """
     if (out / FILE).exists():
         return read_footage(out)
     remove_leftovers(out)
     given = _STAND_IN if camera == LEARN else camera
-    opened = [(path, number, source, is_known and camera != LEARN) for path in paths
-              for sources, is_known in [open_known(DataConfig(paths=(path,), camera=given, frames=frames))]
-              for number, source in enumerate(sources)]
-    diagnoses = [diagnose(source, camera=source.camera if is_known else None) for _, _, source, is_known in opened]
-    _write_page(out / "footage", [source for _, _, source, _ in opened], diagnoses)
-    _refuse_useless(diagnoses)
+    examined = examine(paths, camera=given, learn=camera == LEARN, frames=frames, folder=out / "footage")
+    refuse_useless(examined)
     shots: list[Shot] = []
     gaps: list[tuple[int, int]] = []
     facts, useless = [], ""
-    for place, ((path, number, source, is_known), diagnosis) in enumerate(zip(opened, diagnoses, strict=True)):
-        words = (given or "") if is_known else diagnosis.suggested_camera()
-        facts.append(diagnosis.json() | {"camera": _camera_facts(diagnosis, is_known, words)})
+    for place, clip in enumerate(examined):
+        path, number, diagnosis = clip.path, clip.number, clip.diagnosis
+        about = camera_facts(clip, examined, given=given or "")
+        words = about["words"]
+        facts.append(clip.facts | {"camera": about})
         if diagnosis.verdict == "cannot":
-            note(f"{source.name}: left out: {diagnosis.findings[0].text}")
+            note(f"{diagnosis.source}: left out: {diagnosis.findings[0].text}")
             continue
-        if not is_known:
-            source = open_sources(DataConfig(paths=(path,), camera=words, frames=frames))[number]
+        source = open_sources(DataConfig(paths=(path,), camera=words or None, frames=frames))[number]
         try:
             ready = prepare(source, diagnosis, out / "prepared" / f"{place:02d}")
         except DataError as error:
@@ -103,9 +100,9 @@ def gather(paths: Sequence[str], *, camera: str | None, frames: str | None, out:
         if diagnosis.fixed is not None and diagnosis.fixed.any():
             mask = f"footage/fixed{place}.png"
             write_mask(out / mask, diagnosis.fixed)
-        shots += [Shot(clip=str(clip.relative_to(out)), mask=mask, path=path, number=number, camera=words,
+        shots += [Shot(clip=str(folder.relative_to(out)), mask=mask, path=path, number=number, camera=words,
                        slice=frames or "", frames=shown, window=ready.window, facts=place)
-                  for clip, shown in zip(ready.clips, ready.shots, strict=True)]
+                  for folder, shown in zip(ready.clips, ready.shots, strict=True)]
         gaps.append((prepared_gap(diagnosis, ready), ready.frames))
     if not shots:
         raise DataError(useless)
@@ -143,31 +140,6 @@ def _common(gaps: list[tuple[int, int]]) -> int:
     for gap, frames in gaps:
         votes[gap] = votes.get(gap, 0) + frames
     return min(votes, key=lambda gap: (-votes[gap], gap))
-
-
-def _refuse_useless(diagnoses: Sequence[Diagnosis]) -> None:
-    """Raise DataError where no clip can teach depth, with the first one's reason."""
-    if all(diagnosis.verdict == "cannot" for diagnosis in diagnoses):
-        first, finding = diagnoses[0], diagnoses[0].findings[0]
-        others = "" if len(diagnoses) == 1 else f", nor can the {len(diagnoses) - 1} others"
-        raise DataError(f"{first.source}: {VERDICTS['cannot']}{others}: {finding.name}: {finding.text}"
-                        + (f"; {finding.remedy}" if finding.remedy else ""))
-
-
-def _camera_facts(diagnosis: Diagnosis, is_known: bool, words: str) -> dict[str, Any]:
-    """Return where a camera comes from and what the footage says of it."""
-    if is_known:
-        return {"from": "given", "words": words}
-    return {"from": "footage" if diagnosis.focal.observable else "assumed", "words": words}
-
-
-def _write_page(folder: Path, sources: Sequence[FrameSource], diagnoses: Sequence[Diagnosis]) -> None:
-    """Write the doctor's page, where it is not there yet."""
-    if folder.exists():
-        return
-    with new_folder(folder) as made:
-        write_page(made, [clip_section(made, source, diagnosis, prefix=f"clip{k}")
-                          for k, (source, diagnosis) in enumerate(zip(sources, diagnoses, strict=True))])
 
 
 def read_footage(out: Path) -> Footage:

@@ -39,12 +39,17 @@ def finish_again(out: Path) -> dict[str, Any]:
     # On this machine's device: the fit's own may be another machine's.
     footage, plan, scores = read_footage(out), read_plan(out).on("auto"), read_scores(out)
     for name in ("report", "prediction"):
-        if (out / name).exists():
-            # Out of the way at once, under a name of ``remove_leftovers``: half a folder looks like a whole one.
-            gone = out / f".{name}.{uuid.uuid4().hex[:8]}"
-            (out / name).rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
+        _remove(out / name)
     return finish(out, footage, plan, scores)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder if it is there: out of the way at once, for half a folder looks like a whole one."""
+    if folder.exists():
+        # A name of ``remove_leftovers``.
+        gone = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}"
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def predict_shots(out: Path, shots: Sequence[Shot], *, device: str) -> list[Path]:
@@ -56,7 +61,11 @@ def predict_shots(out: Path, shots: Sequence[Shot], *, device: str) -> list[Path
         folder = out / "prediction" / f"{number:03d}"
         folders.append(folder)
         if folder.exists():
-            continue
+            if read_json(folder / "prediction.json").get("metres_per_unit") == run.metres_per_unit:
+                continue
+            # A change of scale was stopped half-way.
+            _remove(out / "report" / folder.name)
+            _remove(folder)
         source = shot.source(out)
         with new_folder(folder) as made:
             # A third of the size of .flo, to 1/64 px.
@@ -69,7 +78,7 @@ def predict_shots(out: Path, shots: Sequence[Shot], *, device: str) -> list[Path
                 write_scene(made, source, predicted_frames(run, source), also=ALSO)
             except DataError as error:
                 # Depth and motion are not to be lost for what is made of them.
-                note(f"no cloud: {str(error).replace(str(made), str(folder))}")
+                note(f"not all of cloud, COLMAP model and mesh: {str(error).replace(str(made), str(folder))}")
     return folders
 
 

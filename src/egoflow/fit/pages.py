@@ -48,6 +48,7 @@ def _head(footage: Footage, shot: Shot, figures: dict[str, Any]) -> str:
     """Return what stands above the player: what it is, in a line."""
     facts = footage.facts[shot.facts]
     camera = {"given": "the camera that was given", "footage": "a focal length that the footage itself shows",
+              "another clip": "the focal length that another clip of this size shows",
               "assumed": "an assumed field of view: the footage does not show it"}[facts["camera"]["from"]]
     metric = figures["metric_scale"]
     unit = (f"metres, from {metric['how']} ({_interval(metric)} m a unit)" if metric

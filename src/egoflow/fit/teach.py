@@ -11,12 +11,14 @@ import torch
 
 from egoflow.config import Run, first_difference
 from egoflow.console import note
+from egoflow.data.cameras import read_camera
 from egoflow.data.files import read_json, write_json
 from egoflow.errors import TrainingError
 from egoflow.evaluation.bootstrap import block_length, mean_interval
+from egoflow.fit.footage import read_footage
 from egoflow.fit.plan import Plan, write_plan
 from egoflow.fit.proxy import KEY, held_out_clips, judged, unexplained_by_flat_depth, unexplained_by_pair
-from egoflow.geometry.camera import Camera
+from egoflow.inference import model_card
 from egoflow.registry import build_method
 from egoflow.training import checkpoint
 from egoflow.training.budget import Budget, prepare, train_within
@@ -73,7 +75,7 @@ def teach(out: Path, plan: Plan, sources: Sequence[FrameSource]) -> tuple[Plan, 
             note(f"{str(error).split(': ')[0]}: {symptom}; going on from the last healthy step with "
                  f"{plan.changes[-1]}")
             write_plan(out, plan)
-    scores = _chosen(out, folder, plan, held_out, camera=_words(sources[0].camera))
+    scores = _chosen(out, folder, plan, held_out)
     write_json(out / FILE, asdict(scores))
     return plan, scores
 
@@ -132,16 +134,17 @@ def _train(folder: Path, plan: Plan, sources: Sequence[FrameSource], held_out: l
              f"{plan.run.loop.steps}: the machine was busy")
 
 
-def _words(camera: Camera) -> str:
-    """Return a camera as --camera takes it for clips of any size."""
-    return f"fov={2 * math.degrees(math.atan(camera.width / (2 * float(camera.fx)))):.2f}"
+def _stand_in_camera(out: Path) -> str:
+    """Return the camera of the first shot as --camera takes it for other clips, of any size, lying or upright."""
+    footage, camera = read_footage(out), read_camera(out / "camera.json")
+    # Of whole frames: another clip of this camera brings the bars that were cut off here.
+    about = footage.facts[footage.shots[0].facts]
+    longer = max(about["height"], about["width"])
+    return f"long_fov={2 * math.degrees(math.atan(longer / (2 * float(camera.fx)))):.2f}"
 
 
-def _chosen(out: Path, folder: Path, plan: Plan, held_out: list[Clip], *, camera: str) -> Scores:
-    """Write the best checkpoint as the model; raise TrainingError where it is no better than an untrained one.
-
-    ``camera`` is taken for other clips that bring none.
-    """
+def _chosen(out: Path, folder: Path, plan: Plan, held_out: list[Clip]) -> Scores:
+    """Write the best checkpoint as the model; raise TrainingError where it is no better than an untrained one."""
     best, last = folder / "best.safetensors", folder / "last.safetensors"
     path = best if best.exists() else last
     _, method, state = checkpoint.load_run(path)
@@ -157,7 +160,8 @@ def _chosen(out: Path, folder: Path, plan: Plan, held_out: list[Clip], *, camera
                             f"frames twice as far apart unexplained, and left {before:.3f} before; give a longer "
                             f"--budget, or look at {out / 'footage' / 'index.html'}")
     # Without the time that it took: the model of a run that was killed is the same file.
-    run = replace(plan.run, data=replace(plan.run.data, camera=camera))
+    run = replace(plan.run, data=replace(plan.run.data, camera=_stand_in_camera(out)))
+    write_json(out / model_card.FILE, model_card.training_facts(plan.run, out))
     checkpoint.copy(path, out / checkpoint.MODEL, run, State(step=state.step), weights_only=True)
     return Scores(step=state.step, steps=plan.run.loop.steps, chosen=chosen, start=before,
                   interval=mean_interval(values, block=block_length(len(values))),

@@ -80,10 +80,11 @@ def write_scene(folder: Path, source: FrameSource, frames: Sequence[int], *, als
     sizes = {"points": len(points)}
     if "cloud" in also:
         write_ply(folder / "cloud.ply", points, colours, remark=remark)
-    if "mesh" in also:
-        sizes["triangles"] = _write_mesh(folder, reader, points, remark)
     if "colmap" in also:
         _write_colmap(folder, source, frames, points, colours)
+    # Last: it alone is refused where the points are few.
+    if "mesh" in also:
+        sizes["triangles"] = _write_mesh(folder, reader, points, remark)
     return sizes
 
 

@@ -22,7 +22,7 @@ from egoflow.geometry.flow import forward_backward_error
 from egoflow.inference.flow_colour import flow_colours, flow_legend
 from egoflow.inference.flow_stream import FlowPrediction, flow_pairs
 from egoflow.inference.held_video import HeldVideo, frames_per_s
-from egoflow.inference.stream import neighbours_apart, predicted_frames
+from egoflow.inference.stream import leads_to, neighbours_apart, predicted_frames
 from egoflow.inference.writer import describe
 from egoflow.losses.masks import forward_backward_visible
 from egoflow.types import FlowSource, FrameSource
@@ -97,7 +97,7 @@ class FlowWriter:
         describe(self.folder, about | {"flow": {
             "pairs": len(self._seen), "not_readable": missing, "with_truth": self._truths, "format": self.flow_format,
             "computed_at": "native" if self.size is None else f"{self.size[0]}x{self.size[1]}",
-            "flow": "NAME leads from frame NAME to the next predicted one, in pixels of the image, x then y",
+            "flow": f"NAME leads from frame NAME to {leads_to(self.run.data.gap)}, in pixels of the image, x then y",
             "occlusion": "white unless |f + b|^2 <= alpha (|f|^2 + |b|^2) + beta_px2 and in view",
             "alpha": ALPHA, "beta_px2": BETA_PX2,
             "confidence": "255 / (1 + |f + b| / px), 0 out of view",

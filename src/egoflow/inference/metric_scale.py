@@ -22,6 +22,7 @@ from egoflow.evaluation.bootstrap import block_length, mean_interval, percentile
 from egoflow.geometry.ground import ground_plane
 from egoflow.geometry.se3 import SE3
 from egoflow.inference.written_depth import read_inv_depth
+from egoflow.types import Trajectory
 
 LEAST = 5
 """Frames that must speak for a factor, other than distances in pictures."""
@@ -44,11 +45,14 @@ class MetricScale:
     samples: int
 
 
-def from_speed(prediction: Path, speed_m_s: float) -> MetricScale:
-    """Return the scale of a path whose mean speed in m/s is known, pauses included."""
+def from_speed(prediction: Path, speed_m_s: float, *, fps: float | None = None) -> MetricScale:
+    """Return the scale of a path whose mean speed in m/s is known, pauses included.
+
+    ``fps`` are the frames a second of footage that brings no time stamps; DataError without it there, or elsewhere.
+    """
     path = read_trajectory(prediction / "trajectory_tum.txt", format="tum")
     steps = (path.world_from_cam.t[1:] - path.world_from_cam.t[:-1]).norm(dim=1).numpy()
-    metres = speed_m_s * np.diff(path.time_s.numpy())
+    metres = speed_m_s * np.diff(_times(prediction, path, fps))
     if len(steps) < LEAST or steps.sum() <= 0:
         raise DataError(f"{prediction}: its path has {len(steps)} steps and length {steps.sum():.3g}: too little for a "
                         f"speed to tell its scale")
@@ -97,14 +101,15 @@ def _height(inv_depth: np.ndarray, camera: object) -> float:
     return 1 / float(np.linalg.norm(normal))
 
 
-def from_gps(prediction: Path, track: Path, *, offset_s: float = 0.0) -> MetricScale:
+def from_gps(prediction: Path, track: Path, *, offset_s: float = 0.0, fps: float | None = None) -> MetricScale:
     """Return the scale that brings the path to a track: TUM rows in metres, or rows ``time lat lon [alt]`` in degrees.
 
-    ``offset_s`` is added to the times of the clip. Raises DataError where the track does not cover the clip.
+    ``offset_s`` is added to the times of the clip, ``fps`` is that of ``from_speed``. Raises DataError where the track
+    does not cover the clip.
     """
     path = read_trajectory(prediction / "trajectory_tum.txt", format="tum")
     time_s, places = _track(track)
-    asked = path.time_s.numpy() + offset_s
+    asked = _times(prediction, path, fps) + offset_s
     inside = (asked >= time_s[0]) & (asked <= time_s[-1])
     if inside.sum() < LEAST:
         raise DataError(f"{track}: covers {int(inside.sum())} frames of the clip, whose times run from {asked[0]:.3f} "
@@ -129,6 +134,17 @@ def from_gps(prediction: Path, track: Path, *, offset_s: float = 0.0) -> MetricS
     low, high = percentiles(np.array(draws)) or (math.nan, math.nan)
     return MetricScale(metres_per_unit=scale(np.arange(count)), low=low, high=high, samples=count,
                        how=f"the track {track.name}")
+
+
+def _times(prediction: Path, path: Trajectory, fps: float | None) -> np.ndarray:
+    """Return the times [N] of a path in seconds; of footage without time stamps, at ``fps``."""
+    assumed, time_s = read_json(prediction / "prediction.json").get("assumed_fps"), path.time_s.numpy()
+    if assumed is None and fps is not None:
+        raise DataError(f"{prediction}: its footage brings time stamps; leave out --fps")
+    if assumed is not None and fps is None:
+        raise DataError(f"{prediction}: its footage brings no time stamps, so nobody knows how long a step took; give "
+                        f"its frames a second: --fps 30")
+    return time_s if assumed is None or fps is None else time_s * assumed / fps
 
 
 def _track(file: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from egoflow.geometry.pixels import resize_flow
 from egoflow.inference.flow_stream import flow_pairs
 from egoflow.inference.held_video import HeldVideo, frames_per_s
 from egoflow.inference.own_motion import OwnMotion
-from egoflow.inference.stream import FramePrediction, neighbours_apart, predicted_frames
+from egoflow.inference.stream import FramePrediction, leads_to, neighbours_apart, predicted_frames
 from egoflow.types import FrameSource
 
 COLOUR = np.array((255, 32, 0), np.float32)
@@ -36,7 +36,7 @@ class MoverWriter:
 
     def __init__(self, folder: Path, *, source: FrameSource, run: Run, flows: bool = False,
                  flow_format: FlowFormat = "flo", video: bool = True) -> None:
-        self.folder, self.source, self.flows = folder, source, flows
+        self.folder, self.source, self.flows, self._gap = folder, source, flows, run.data.gap
         self.flow_format: FlowFormat = flow_format
         self.frames, self._pairs = predicted_frames(run, source), set(flow_pairs(run, source))
         fps = frames_per_s(source, self.frames)
@@ -75,11 +75,12 @@ class MoverWriter:
             return {}
         if self._video is not None:
             self._video.finish(len(self.frames))
+        ahead = leads_to(self._gap)
         about = {"frames": self._told, "pairs": self._led_on, "mover": "255 = certainly moves by itself",
-                 "scene_flow": "own motion of a frame's points to the next predicted frame, x y z in the axes of its "
-                               "camera, in the unit of its depth; 0 where the scene is static"}
+                 "scene_flow": f"own motion of a frame's points to {ahead}, x y z in the axes of its camera, in the "
+                               "unit of its depth; 0 where the scene is static"}
         if self.flows:
-            about |= {"rigid_flow": "of depth and camera motion to the next predicted frame, in pixels, x then y",
+            about |= {"rigid_flow": f"of depth and camera motion to {ahead}, in pixels, x then y",
                       "residual_flow": "optical flow minus rigid_flow, both at the size of training and brought back"}
         return {"movers": about}
 

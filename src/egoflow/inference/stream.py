@@ -68,6 +68,11 @@ def neighbours_apart(run: Run) -> int:
     return run.data.gap if run.every_frame else 1
 
 
+def leads_to(gap: int) -> str:
+    """Return in words which frame flow and scene flow lead to, with neighbours ``gap`` frames of the source apart."""
+    return "the next frame" if gap == 1 else f"the frame {gap} on"
+
+
 def predict_stream(method: Method, run: Run, source: FrameSource) -> Iterator[FramePrediction]:
     """Yield the prediction of every readable frame of ``source`` in order; only the frames of one clip are held.
 

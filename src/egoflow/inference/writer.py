@@ -24,7 +24,7 @@ from egoflow.inference.mover_writer import MoverWriter
 from egoflow.inference.path import PathBuilder, TwoViewPath
 from egoflow.inference.self_consistency import SelfConsistency
 from egoflow.inference.stream import FramePrediction, predicted_frames
-from egoflow.types import FrameSource, Trajectory
+from egoflow.types import FrameSource, Trajectory, assumed_fps
 
 PNG_UNITS = 512.0
 """16-bit steps per unit of the networks' depth: up to 128 units, beyond the far end of their range."""
@@ -118,7 +118,8 @@ class PredictionWriter:
                  "not_readable": [n for n, i in zip(names, self.frames, strict=True) if i not in self._read],
                  "scale": self._scale, "trajectory": "world_from_cam, first frame = world, x right, y down, z forward",
                  "truth_scale": self.source.scale if paths["truth"] is not None else None,
-                 "metres_per_unit": self.run.metres_per_unit, "motion": self.run.motion,
+                 "assumed_fps": assumed_fps(self.source), "metres_per_unit": self.run.metres_per_unit,
+                 "motion": self.run.motion,
                  "self_consistency": self.consistency.figures()}
         describe(self.folder, about | (self._movers.finish() if self._movers is not None else {}))
 

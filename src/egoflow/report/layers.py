@@ -18,6 +18,7 @@ from egoflow.data.formats import read_flow, read_image
 from egoflow.errors import DataError
 from egoflow.inference.flow_colour import flow_colours
 from egoflow.inference.mover_writer import laid_over
+from egoflow.inference.stream import leads_to
 from egoflow.inference.written_depth import read_inv_depth
 from egoflow.types import FrameSource
 
@@ -161,10 +162,11 @@ def _largest(prediction: Path, kinds: list[str], names: list[str]) -> float:
 def _flow_painter(prediction: Path, kind: str, largest: float) -> tuple[Layer, Painter]:
     """Return one of the flows in the colours of Middlebury's wheel."""
     label = {"flow": "optical flow", "rigid_flow": "flow of the camera", "residual_flow": "optical less camera's flow"}
+    gap = json.loads((prediction / "prediction.json").read_text("utf-8")).get("gap", 1)
     angles = np.linspace(0, 2 * np.pi, 13)
     rim = flow_colours(np.stack((np.cos(angles), np.sin(angles)))[:, None], largest=1.0)[0]
     legend = {"wheel": [f"rgb({r},{g},{b})" for r, g, b in rim.tolist()],
-              "words": f"direction on the rim; full colour: {largest:.3g} px to the next frame"}
+              "words": f"direction on the rim; full colour: {largest:.3g} px to {leads_to(gap)}"}
 
     def paint(name: str, image: np.ndarray) -> np.ndarray:
         file = _file(prediction, kind, name)

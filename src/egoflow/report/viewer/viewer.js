@@ -10,7 +10,8 @@
   // ---- player ----
   const kept = new Map();
   function picture(layer, frame) {
-    const address = `${data.layers[layer].folder}/${data.names[frame]}.${data.layers[layer].ending}`;
+    // A file's name may hold # or ?, which in an address begin something else.
+    const address = `${data.layers[layer].folder}/${encodeURIComponent(data.names[frame])}.${data.layers[layer].ending}`;
     if (!kept.has(address)) {
       const image = new Image();
       image.src = address;
