@@ -146,7 +146,8 @@ def killed_at_any_stage_it_ends_the_same(clip: Path, whole: Path, out: Path) -> 
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-def scaled_it_is_in_metres_everywhere(clip: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def scaled_it_is_in_metres_everywhere(clip: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+                                      ) -> None:
     out = tmp_path / "run"
     shutil.copytree(whole, out)
     before = json.loads((out / "metrics.json").read_text())

@@ -13,7 +13,7 @@ from egoflow.geometry.se3 import SE3
 from egoflow.geometry.two_view import PairGeometry, pair_geometry
 from egoflow.types import FrameSource, TwoView
 
-VERSION = 3
+VERSION = 4
 """Raise when geometry/two_view.py changes its answers, so that old files are not used."""
 
 
