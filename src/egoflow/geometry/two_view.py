@@ -15,7 +15,7 @@ from egoflow.geometry.camera import Camera
 from egoflow.geometry.classical_flow import dis_flow
 
 WORKING_ROWS = 256
-"""Larger frames are made smaller to this many rows: DIS is as exact there and faster, and with half as many it is not."""
+"""Larger frames are made smaller to this many rows: DIS is as exact there and faster; with half as many it is not."""
 MIN_FLOW_PX = 0.3
 MIN_PARALLAX_PX = 0.35
 MIN_INLIER_SHARE = 0.3
