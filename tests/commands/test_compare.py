@@ -189,6 +189,7 @@ def test_tests_on_trained_frames_must_be_asked_for(compared: Path, tmp_path: Pat
     (["--world", "drif"], "unknown world 'drif'"), (["--world", "drive?mover=3"], "unknown option 'mover'"),
     (["--world", "drive?frames"], "expected NAME?option=value"), (["--world", "drive?scenes=x"], "scenes must be"),
     (["--frames", "0:3"], "--frames and --camera are of --data"), (["--set", "dfnet.optim.lr=x"], "optim.lr=x"),
+    (["--set", "dfnet.data.gap=2"], "see frames 1 and 2 apart"),
     (["--set", "optim.lrr=1"], "perhaps you meant lr"), (["--test", "nowhere"], "nowhere: no such file")])
 def test_mistakes_are_one_line(change: list[str], told: str, tmp_path: Path, capsys, compared: Path) -> None:
     out = compared if change[0] == "--test" else tmp_path / "out"

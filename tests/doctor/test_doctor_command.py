@@ -47,6 +47,17 @@ def test_the_page_shows_every_clip(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "cannot teach depth" in page
 
 
+def test_what_cannot_be_opened_is_left_out_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    assert main(["doctor", str(broken), MOVING, "--json"]) == 1
+    shown = capsys.readouterr()
+    assert [clip["verdict"] for clip in json.loads(shown.out)] == ["good"]
+    assert f"left out: {broken}: not a readable video" in shown.err
+    assert main(["doctor", str(broken), str(broken)]) == 2
+    assert f"none of the 2 sources can be opened; the first: {broken}: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("words", "message"), [
     (["none.mp4"], "none.mp4: no such file"),
     ([MOVING, "--frames", "90:"], "selects nothing"),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from egoflow.cli import main
 from egoflow.data.formats import read_image
 from egoflow.data.open import open_source
 from egoflow.data.trajectories import read_trajectory
+from egoflow.inference.model_card import data_hash, trained_cameras
 from egoflow.training.checkpoint import load_run
 from egoflow.worlds.base import load_world
 
@@ -166,6 +168,14 @@ def scaled_it_is_in_metres_everywhere(clip: Path, whole: Path, tmp_path: Path, c
     # Measured once more it is the same, not its square.
     assert main(["scale", str(out), "--speed", "8"]) == 0
     assert load_run(out)[0].metres_per_unit == pytest.approx(metres, rel=1e-6)
+    # What it was trained on is known when the frames are gone.
+    cameras, run = trained_cameras(load_run(out)[0], out), load_run(out)[0]
+    hashed = data_hash(run)
+    assert hashed.endswith(" images)")
+    assert json.loads((out / "trained_on.json").read_text())["images"] == hashed
+    gone = replace(run, data=replace(run.data, paths=("gone",)))
+    assert trained_cameras(gone, out) == trained_cameras(gone, out / "model.safetensors") == cameras
+    assert trained_cameras(gone, tmp_path)["trained_fov_deg"] is None
     # Stopped with a model in metres and predictions that are not, it goes on in metres.
     for name in ("prediction", "report"):
         shutil.rmtree(out / name)

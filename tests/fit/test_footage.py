@@ -74,17 +74,19 @@ def test_a_useless_clip_among_others_is_left_out(tmp_path: Path, capsys: pytest.
     with pytest.raises(DataError, match="still: cannot teach depth, nor can the 1 others: "):
         gather([still, still], camera=None, frames=None, out=tmp_path / "none")
     for paths, message in (([broken], "broken.mp4: not a readable video"),
-                           ([broken, broken], "none of the 2 sources can be opened"),
+                           ([broken, broken], "none of the 2 sources can be opened; the first: .*broken.mp4: not a"),
                            ([good, "gone.mp4"], "gone.mp4: no such file or folder")):
         with pytest.raises(DataError, match=message):
             gather(paths, camera=None, frames=None, out=tmp_path / "none")
 
 
-def _examined(*, known: bool = False, interval: tuple[float, float] | None = None, width: int = 1920) -> Examined:
+def _examined(*, known: bool = False, interval: tuple[float, float] | None = None, width: int = 1920, bar: int = 0
+              ) -> Examined:
     """Return a clip whose footage suggests a focal length within an interval, or none."""
     low, high = interval or (0.0, 0.0)
     focal = SimpleNamespace(observable=interval is not None, low_px=low, high_px=high)
-    diagnosis: Any = SimpleNamespace(focal=focal, source=f"{low:g}", survey=SimpleNamespace(height=1080, width=width),
+    survey = SimpleNamespace(height=1080, width=width, bars=lambda: (0, 0, bar, bar))
+    diagnosis: Any = SimpleNamespace(focal=focal, source=f"{low:g}", survey=survey,
                                      suggested_camera=lambda: f"{low:g}" if interval else "fov=65")
     return Examined(path="", number=0, is_known=known, facts={}, diagnosis=diagnosis)
 
@@ -92,8 +94,9 @@ def _examined(*, known: bool = False, interval: tuple[float, float] | None = Non
 def test_clips_of_one_size_share_the_focal_length_that_the_footage_shows_best() -> None:
     known, blind, other_size = _examined(known=True), _examined(), _examined(width=640)
     vague, sharp = _examined(interval=(1000, 1500)), _examined(interval=(1380, 1420))
-    every = [known, blind, other_size, vague, sharp]
+    every = [known, blind, other_size, _examined(bar=656), vague, sharp]
     assert [camera_facts(clip, every, given="cam.json") for clip in every] == [
         {"from": "given", "words": "cam.json"}, {"from": "another clip", "words": "1380", "clip": "1380"},
-        {"from": "assumed", "words": "fov=65"}, {"from": "footage", "words": "1000"},
+        {"from": "assumed", "words": "fov=65"}, {"from": "assumed", "words": "fov=65"},
+        {"from": "footage", "words": "1000"},
         {"from": "footage", "words": "1380"}]

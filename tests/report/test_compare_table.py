@@ -1,6 +1,8 @@
 """The table of a comparison: means, half the range over seeds, what single trainings need to have said of them."""
 
+from egoflow.report.compare_page import chosen_frames
 from egoflow.report.compare_table import Line, Table, Training
+from egoflow.worlds.base import load_world
 
 
 def ended(seed: int, *, steps: int = 100, status: str = "trained", message: str = "") -> Training:
@@ -35,3 +37,10 @@ def test_an_unfinished_schedule_and_a_failure_are_told() -> None:
     assert remarks == ["a:tiny, seed 1: the time was over at step 68 of 100; its schedule did not end",
                        "a:tiny, seed 2 failed: NaN"]
     assert all(remark in form for remark in remarks for form in (table().text(), table().markdown()))
+
+
+def test_the_frames_shown_are_among_those_that_are_scored_and_have_a_later_one() -> None:
+    worlds = [load_world("drive", frames=frames, height=24, width=64) for frames in (9, 12)]
+    shown = chosen_frames("unseen", worlds, gap=4)
+    assert [(frame.number, frame.index) for frame in shown] == [(0, 0), (1, 0), (1, 4)]
+    assert all(frame.gap == 4 and frame.index + 4 < len(worlds[frame.number]) for frame in shown)

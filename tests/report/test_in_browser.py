@@ -122,6 +122,18 @@ def test_the_scene_is_drawn_and_turns(page: Any) -> None:
     assert pixels(page) == before
 
 
+def test_names_may_hold_signs_of_an_address(browser: Any, report: Path, tmp_path: Path) -> None:
+    shutil.copytree(report.parent, tmp_path / "report")
+    data = tmp_path / "report" / "data.js"
+    data.write_text(data.read_text().replace('"000000"', '"a#1?%41"'))
+    for file in (tmp_path / "report" / "frames").rglob("000000.jpg"):
+        file.rename(file.with_name("a#1?%41.jpg"))
+    opened = browser.new_page()
+    opened.goto((tmp_path / "report" / "index.html").as_uri())
+    assert opened.evaluate("document.getElementById('picture0').decode().then(() => true)")
+    opened.close()
+
+
 def test_the_longest_label_of_a_chart_is_whole(browser: Any) -> None:
     opened = browser.new_page()
     opened.set_content("<style>.chart text { font: 11px system-ui, sans-serif }</style>" + line_chart(

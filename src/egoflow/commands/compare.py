@@ -97,8 +97,13 @@ def _runs(args: argparse.Namespace) -> "list[Run]":
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(f"--methods names {twice} twice")
     methods = {preset.method for preset in presets}
-    return [with_settings(preset, [own for text in args.settings if (own := _own(text, preset.method, methods))])
+    runs = [with_settings(preset, [own for text in args.settings if (own := _own(text, preset.method, methods))])
             for preset in presets]
+    gaps = sorted({run.data.gap for run in runs})
+    if len(gaps) > 1:
+        raise ConfigError(f"the methods see frames {gaps[0]} and {gaps[-1]} apart, which is no comparison; give one "
+                          f"distance for all: --set data.gap={gaps[0]}")
+    return runs
 
 
 def _own(setting: str, method: str, methods: set[str]) -> str | None:

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from egoflow.report.doctor_page import clip_section, write_page
 
     # All are opened before any is examined: what is wrong with the last is not said after an hour.
-    clips, unreadable = [], 0
+    clips, unreadable = [], []
     for path in args.source:
         try:
             clips += _opened(path, args)
@@ -47,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
             if len(args.source) == 1:
                 raise
             note(f"left out: {error}")
-            unreadable += 1
+            unreadable.append(error)
     if not clips:
-        raise DataError(f"none of the {unreadable} sources can be opened")
+        raise DataError(f"none of the {len(unreadable)} sources can be opened; the first: {unreadable[0]}")
     facts, sections = [], []
     with ExitStack() as stack:
         folder = None if args.page is None else stack.enter_context(new_folder(Path(args.page)))

@@ -165,11 +165,14 @@ def _write_also(args: argparse.Namespace, folder: "Path", source: "FrameSource",
     try:
         sizes = write_scene(folder, source, frames, also={*args.also, *(["cloud"] if report else [])})
         say(", ".join(f"{size} {name}" for name, size in sizes.items()))
-        if report:
-            write_report(folder / "report", folder, source, frames, title=source.name)
     except DataError as error:
         # What was predicted is not to be lost for what is made of it.
         note(f"--also {' '.join(args.also)}: {str(error).replace(str(folder), args.out)}")
+    if report:
+        try:
+            write_report(folder / "report", folder, source, frames, title=source.name)
+        except DataError as error:
+            note(f"--also report: {str(error).replace(str(folder), args.out)}")
 
 
 def _sources(args: argparse.Namespace, settings: "Run", *, needs_camera: bool) -> "list[FrameSource]":

@@ -163,7 +163,7 @@ def resolve_camera(camera: Camera | str | None, *, height: int, width: int, name
         return exif_camera(file, height=height, width=width)
     if camera is None:
         raise UnknownCameraError(f"{name}: its camera is not known; give {CAMERA_FORMS} (a phone's main camera: "
-                                 "fov=65)")
+                                 "long_fov=65)")
     if isinstance(camera, str):
         return parse_camera(camera, height=height, width=width)
     return _fitted(name, camera, height=height, width=width)

@@ -64,6 +64,7 @@ class FlowFrames:
         self.shot, self.name = shot, shot.name
         self.scale: Scale = "relative"
         self.time_s: np.ndarray = np.arange(len(shot.frames)) / _FPS
+        self.assumed_fps: float | None = _FPS
         self._given = camera
         self._camera: Camera | None = None
 

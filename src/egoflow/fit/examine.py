@@ -26,22 +26,23 @@ class Examined:
     diagnosis: Diagnosis
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Return height and width of the frames."""
-        return self.diagnosis.survey.height, self.diagnosis.survey.width
+    def shape(self) -> tuple[int, ...]:
+        """Return height and width of the frames, and the widths of the bars around the picture."""
+        found = self.diagnosis.survey
+        return found.height, found.width, *found.bars()
 
 
 def examine(paths: Sequence[str], *, camera: str | None, learn: bool, frames: str | None, folder: Path
             ) -> list[Examined]:
     """Examine clip by clip, and write the doctor's page into ``folder`` where it is not there yet.
 
-    However many clips there are, one is held at a time. One that cannot be opened is named and left out, unless no
-    other is left.
+    However many videos there are, one or two are open at a time. One that cannot be opened is named and left out,
+    unless no other is left.
     """
     if missing := next((path for path in paths if not path.startswith(WORLD) and not Path(path).exists()), None):
         raise DataError(f"{missing}: no such file or folder")
     found: list[Examined] = []
-    sections = []
+    sections, wrong = [], ""
     with nullcontext() if folder.exists() else new_folder(folder) as page:
         for path in paths:
             try:
@@ -50,6 +51,7 @@ def examine(paths: Sequence[str], *, camera: str | None, learn: bool, frames: st
                 if len(paths) == 1:
                     raise
                 note(f"left out: {error}")
+                wrong = wrong or str(error)
                 continue
             for number, source in enumerate(sources):
                 known = is_known and not learn
@@ -60,7 +62,7 @@ def examine(paths: Sequence[str], *, camera: str | None, learn: bool, frames: st
                 found.append(Examined(path=path, number=number, is_known=known, facts=diagnosis.json(),
                                       diagnosis=replace(diagnosis, pairs=())))
         if not found:
-            raise DataError(f"none of the {len(paths)} sources can be opened")
+            raise DataError(f"none of the {len(paths)} sources can be opened; the first: {wrong}")
         if page is not None:
             write_page(page, sections)
     return found
@@ -79,14 +81,14 @@ def refuse_useless(clips: Sequence[Examined]) -> None:
 def camera_facts(clip: Examined, examined: Sequence[Examined], *, given: str) -> dict[str, Any]:
     """Return where a clip's camera comes from, and the words for it.
 
-    Where a clip does not show its focal length another one of its size may: clips of one size are mostly of one camera.
+    Where a clip does not show its focal length another one of its shape may: such clips are mostly of one camera.
     """
     if clip.is_known:
         return {"from": "given", "words": given}
     if clip.diagnosis.focal.observable:
         return {"from": "footage", "words": clip.diagnosis.suggested_camera()}
     others = [other.diagnosis for other in examined if not other.is_known and other.diagnosis.focal.observable
-              and other.size == clip.size]
+              and other.shape == clip.shape]
     if others:
         best = min(others, key=lambda other: other.focal.high_px / other.focal.low_px)
         return {"from": "another clip", "words": best.suggested_camera(), "clip": best.source}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,12 @@ _STAND_IN = "fov=60"
 learnt afterwards says nothing of a lens, and the same frames must be trained on."""
 
 
+@lru_cache(maxsize=1)
+def _opened(path: str, camera: str, frames: str) -> list[FrameSource]:
+    """Open what lies at a path; of a folder of many clips each is asked for one after the other."""
+    return open_sources(DataConfig(paths=(path,), camera=camera or None, frames=frames or None))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shot:
     """One shot that is learnt from: its prepared ``clip``, and where its frames lie in the footage as it was given.
@@ -47,8 +54,7 @@ class Shot:
 
     def source(self, out: Path) -> FrameSource:
         """Open the shot's frames at their own size, cleaned as those that the fit in ``out`` was trained on."""
-        data = DataConfig(paths=(self.path,), camera=self.camera or None, frames=self.slice or None)
-        whole = open_sources(data)[self.number]
+        whole = _opened(self.path, self.camera, self.slice)[self.number]
         fixed = read_mask(out / self.mask) if self.mask else None
         return FrameSlice(Cleaned(whole, window=self.window, fixed=fixed), self.frames, joined=True)
 
@@ -89,7 +95,7 @@ def gather(paths: Sequence[str], *, camera: str | None, frames: str | None, out:
         if diagnosis.verdict == "cannot":
             note(f"{diagnosis.source}: left out: {diagnosis.findings[0].text}")
             continue
-        source = open_sources(DataConfig(paths=(path,), camera=words or None, frames=frames))[number]
+        source = _opened(path, words, frames or "")[number]
         try:
             ready = prepare(source, diagnosis, out / "prepared" / f"{place:02d}")
         except DataError as error:

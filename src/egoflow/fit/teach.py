@@ -161,7 +161,7 @@ def _chosen(out: Path, folder: Path, plan: Plan, held_out: list[Clip]) -> Scores
                             f"--budget, or look at {out / 'footage' / 'index.html'}")
     # Without the time that it took: the model of a run that was killed is the same file.
     run = replace(plan.run, data=replace(plan.run.data, camera=_stand_in_camera(out)))
-    write_json(out / model_card.FILE, model_card.training_facts(plan.run, out))
+    write_json(out / model_card.FILE, model_card.training_facts(plan.run))
     checkpoint.copy(path, out / checkpoint.MODEL, run, State(step=state.step), weights_only=True)
     return Scores(step=state.step, steps=plan.run.loop.steps, chosen=chosen, start=before,
                   interval=mean_interval(values, block=block_length(len(values))),

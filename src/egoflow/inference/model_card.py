@@ -17,20 +17,22 @@ TOLERANCE = 1.15
 """A camera whose focal length is so many times that of training is none of its kind."""
 
 
-def training_facts(run: Run, folder: Path) -> dict[str, Any]:
-    """Return what a run was trained on: a hash of its ``images``, and its ``focal_shares`` of the width.
+def training_facts(run: Run) -> dict[str, Any]:
+    """Return what a run is trained on, for a fit to keep as ``FILE``: hash of ``images``, ``focal_shares``."""
+    return {"images": data_hash(run), "focal_shares": list(_focal_shares(run))}
 
-    As its fit has kept it in ``folder``, for the footage need not be there any more; else of what is there.
-    """
-    return read_json(folder / FILE) or {"images": data_hash(run), "focal_shares": list(_focal_shares(run))}
+
+def _kept(folder: Path) -> dict[str, Any]:
+    """Return what a fit has kept in a run's folder, of which a checkpoint may be given; nothing where none has."""
+    return read_json((folder if folder.is_dir() else folder.parent) / FILE)
 
 
 def trained_cameras(run: Run, folder: Path) -> dict[str, Any]:
     """Return the range of horizontal fields of view in degrees that a run may be used at, and that of its training.
 
-    ``folder`` is the run's.
+    ``folder`` is the run's: what a fit was trained on need not be there any more.
     """
-    shares = training_facts(run, folder)["focal_shares"]
+    shares = _kept(folder).get("focal_shares") or list(_focal_shares(run))
     if not shares:
         return {"trained_fov_deg": None, "fov_deg": [1.0, 175.0]}
     low, high = min(shares), max(shares)
@@ -45,7 +47,7 @@ def _focal_shares(run: Run) -> Iterator[float]:
         except DataError:
             continue
         yield float(camera.fx) / camera.width
-    if run.data.camera is not None and run.data.camera.startswith(("fov", "long_fov")):
+    if run.data.camera is not None and run.data.camera.startswith("fov"):
         yield float(parse_camera(run.data.camera, height=300, width=400).fx) / 400
 
 
@@ -79,7 +81,7 @@ def model_card(folder: Path, run: Run, manifest: dict[str, Any]) -> str:
              f"| file | `{manifest['file']}` ({manifest['format']}) |",
              f"| working size | {manifest['size'][0]}x{manifest['size'][1]}; any size runs, this one was trained |",
              f"| frames | {manifest['gap']} apart in training |", f"| camera | {camera} |", f"| scale | {scale} |",
-             f"| training images | {training_facts(run, folder)['images']} |",
+             f"| training images | {_kept(folder).get('images') or data_hash(run)} |",
              f"| largest difference to torch | {_largest(manifest):.1e} |",
              f"| frames a second on the exporting CPU | {manifest['frames_per_s']['exported']:.1f} (torch "
              f"{manifest['frames_per_s']['torch']:.1f}) |", *_figures(figures), "",

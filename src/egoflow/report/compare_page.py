@@ -12,14 +12,15 @@ from egoflow.data.files import write_bytes
 from egoflow.data.formats import write_image
 from egoflow.inference.colour import ColourScale
 from egoflow.inference.flow_colour import flow_colours
+from egoflow.inference.stream import leads_to
 from egoflow.report.compare_table import Table
 from egoflow.report.scoring import Look, true_flow
-from egoflow.types import FrameSource
+from egoflow.types import FlowTruth, FrameSource
 
 SHOWN = 3
 """So many frames of every set of test clips are shown."""
 KINDS = ("inv_depth", "flow", "movers")
-_HEADS = ("inverse depth", "flow to the next frame", "what moves by itself")
+_HEADS = ("inverse depth", "flow to {}", "what moves by itself")
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1500px; padding: 0 1em; color: #222 }
 h2 { margin-top: 2.5em; border-top: 1px solid #ddd; padding-top: 1em }
@@ -37,22 +38,27 @@ table { border-collapse: collapse } .scroll { overflow-x: auto }
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """A frame that is shown: frame ``index`` of source ``number`` of a test, ``name`` the stem of its pictures."""
+    """A frame that is shown: frame ``index`` of source ``number`` of a test, ``name`` the stem of its pictures.
+
+    Its flow leads to frame ``index + gap``.
+    """
 
     number: int
     index: int
+    gap: int
     name: str
     title: str
 
 
-def chosen_frames(test: str, sources: Sequence[FrameSource]) -> list[Shown]:
-    """Return the frames that are shown of a test, evenly spread over its clips."""
-    # The last frame of a clip has no flow to the next one.
-    every = [(number, index) for number, source in enumerate(sources) for index in range(max(1, len(source) - 1))]
+def chosen_frames(test: str, sources: Sequence[FrameSource], *, gap: int) -> list[Shown]:
+    """Return the frames that are shown of a test, evenly spread over those of its clips that are scored."""
+    # The last frames of a clip have no flow to a later one.
+    every = [(number, index) for number, source in enumerate(sources)
+             for index in range(0, max(1, len(source) - gap), gap)]
     count = min(SHOWN, len(every))
     picked = [every[(2 * k + 1) * len(every) // (2 * count)] for k in range(count)]
     names = [(sources[number].name, sources[number].frame_name(index)) for number, index in picked]
-    return [Shown(number=number, index=index, name=f"{test}-{number}-{frame}", title=f"{clip}, frame {frame}")
+    return [Shown(number=number, index=index, gap=gap, name=f"{test}-{number}-{frame}", title=f"{clip}, frame {frame}")
             for (number, index), (clip, frame) in zip(picked, names, strict=True)]
 
 
@@ -64,7 +70,7 @@ def write_truth(folder: Path, shown: Shown, source: FrameSource) -> None:
     if truth.depth is not None and truth.valid_depth is not None:
         with np.errstate(divide="ignore"):
             inverse = np.where(truth.valid_depth, 1 / truth.depth, np.nan)
-    known = true_flow(source, shown.index, shown.index + 1) if shown.index + 1 < len(source) else None
+    known = _true_flow(source, shown)
     movers = None if truth.static is None else (~truth.static).astype(np.float32)
     look = Look(inv_depth=inverse, flow=None if known is None else np.where(known.valid, known.flow_ab, np.nan),
                 probability=movers)
@@ -82,9 +88,15 @@ def write_look(folder: Path, shown: Shown, source: FrameSource, look: Look) -> N
             write_image(folder / f"{shown.name}-{kind}.png", picture)
 
 
+def _true_flow(source: FrameSource, shown: Shown) -> FlowTruth | None:
+    """Return the flow of a frame, None where it is not known or the clip ends before."""
+    after = shown.index + shown.gap
+    return true_flow(source, shown.index, after) if after < len(source) else None
+
+
 def _largest(source: FrameSource, shown: Shown, flow: np.ndarray) -> float | None:
     """Return how long a flow has full colour: nearly the longest of the true flow, else of this one."""
-    truth = true_flow(source, shown.index, shown.index + 1) if shown.index + 1 < len(source) else None
+    truth = _true_flow(source, shown)
     length = np.hypot(*flow) if truth is None else np.hypot(*truth.flow_ab)[truth.valid]
     return float(np.nanpercentile(length, 99)) or None if length.size else None
 
@@ -131,7 +143,7 @@ def _frame(out: Path, frame: Shown, pictures: dict[str, Path]) -> str:
     rows += [f"<tr><td>{escape(name)}</td><td></td>"
              + "".join(_cell(out, folder / f"{frame.name}-{kind}.png") for kind in KINDS) + "</tr>"
              for name, folder in pictures.items()]
-    heads = "".join(f"<th>{head}</th>" for head in ("", "image", *_HEADS))
+    heads = "".join(f"<th>{head}</th>" for head in ("", "image", *_HEADS)).format(leads_to(frame.gap))
     return f"<h3>{escape(frame.title)}</h3><table class='pictures'><tr>{heads}</tr>{''.join(rows)}</table>"
 
 

@@ -74,6 +74,11 @@ class Comparison:
     sources: dict[str, list[FrameSource]] = field(default_factory=dict)
     """Opened clips of each test, by ``open_tests``."""
 
+    @property
+    def gap(self) -> int:
+        """Return how many frames apart all methods see them."""
+        return self.entries[0].run.data.gap
+
     def open_tests(self, *, may_share: bool) -> None:
         """Open the test clips; DataError where one holds frames that are trained on, unless it ``may_share`` them."""
         data = self.entries[0].run.data
@@ -106,7 +111,7 @@ class Comparison:
 
     def carry_out(self) -> list[Table]:
         """Train and score what is not done yet, write the tables after each training, and return them."""
-        shown = {name: chosen_frames(name, clips) for name, clips in self.sources.items()}
+        shown = {name: chosen_frames(name, clips, gap=self.gap) for name, clips in self.sources.items()}
         for name, frames in shown.items():
             for frame in frames:
                 write_truth(self.out / "pictures", frame, self.sources[name][frame.number])
@@ -198,7 +203,7 @@ class Comparison:
 
     def _baselines(self, test: ClipSet) -> dict[str, Values]:
         """Return what the baselines score on a test: once computed, from their file."""
-        path, gap = self.out / "baselines.json", self.entries[0].run.data.gap
+        path, gap = self.out / "baselines.json", self.gap
         known, key = read_json(path), test.key() | {"crop": self.crop, "gap": gap}
         if known.get(test.name, {}).get("test") != key:
             values = score_baselines(self.sources[test.name], gap=gap, crop=self.crop)

@@ -18,7 +18,7 @@ from egoflow.errors import DataError
 from egoflow.evaluation.alignment import fit
 from egoflow.inference.held_video import frames_per_s
 from egoflow.report.layers import shown_frames, write_layers
-from egoflow.types import FrameSource, Trajectory
+from egoflow.types import FrameSource, Trajectory, assumed_fps
 
 MOST_POINTS = 150_000
 """Points of the cloud that the page holds: 2 MB, and smooth on a phone."""
@@ -40,7 +40,7 @@ def write_report(folder: Path, prediction: Path, source: FrameSource, frames: Se
     time_s = np.asarray(source.time_s, np.float64)[list(shown)]
     content: dict[str, Any] = {
         "layers": [layer.json() for layer in layers], "names": [source.frame_name(i) for i in shown],
-        "time_s": [round(float(t), 4) for t in time_s],
+        "time_s": [round(float(t), 4) for t in time_s] if assumed_fps(source) is None else None,
         "frames_per_s": frames_per_s(source, frames) * len(shown) / max(len(frames), 1),
         "cloud": None, "paths": []}
     content |= _scene(prediction, source, list(frames), shown)

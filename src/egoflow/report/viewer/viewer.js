@@ -51,8 +51,9 @@
     });
     $("scrub").value = state.frame;
     $("scrub").setAttribute("aria-valuetext", `frame ${data.names[state.frame]}`);
-    const time = data.time_s[state.frame];
-    $("where").textContent = `${data.names[state.frame]} · ${state.frame + 1} of ${data.names.length} · ${time.toFixed(2)} s`;
+    // Of images without time stamps nobody knows the time.
+    const time = data.time_s ? ` · ${data.time_s[state.frame].toFixed(2)} s` : "";
+    $("where").textContent = `${data.names[state.frame]} · ${state.frame + 1} of ${data.names.length}${time}`;
     for (let ahead = 1; ahead <= 8; ahead++) {
       const next = (state.frame + ahead) % data.names.length;
       state.layers.forEach((layer) => picture(layer, next));
