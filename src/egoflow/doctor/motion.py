@@ -75,10 +75,26 @@ def motion_findings(pairs: Sequence[PairReport], gaps: Sequence[GapReport], gap:
         return [Finding(name="movers", severity="fatal", text="most of what is seen moves by itself: no one rigid "
                         f"motion explains {len(unexplained)} of {len(moving)} pairs of frames ({movers:.0%} of the "
                         "pixels off it elsewhere)", remedy="film a scene of which most stands still")]
-    if movers >= MANY_MOVERS:
-        findings.append(Finding(name="movers", severity="mend", text=f"about {movers:.0%} of the pixels move by "
-                                "themselves", remedy="use a method that leaves them out: joint"))
+    share, apart = _most_movers(pairs, gaps, gap)
+    if share >= MANY_MOVERS:
+        findings.append(Finding(name="movers", severity="mend", text=f"about {share:.0%} of the pixels move by "
+                                f"themselves, between frames {apart} apart", remedy="use a method that leaves them "
+                                "out: joint"))
     return [*findings, *_parallax_findings(gap)]
+
+
+def _most_movers(pairs: Sequence[PairReport], gaps: Sequence[GapReport], chosen: GapReport) -> tuple[float, int]:
+    """Return the largest share of movers over the chosen distance and those at which enough is found again, and where.
+
+    What drifts slowly stays within the tolerance between neighbours, and leaves it as frames lie farther apart; what
+    stands still does not.
+    """
+    found = [(0.0, 1)]
+    for gap in gaps:
+        shares = [pair.movers for pair in pairs if pair.gap == gap.gap and np.isfinite(pair.movers)]
+        if shares and (gap.usable >= USABLE or gap == chosen):
+            found.append((float(np.median(shares)), gap.gap))
+    return max(found)
 
 
 def _parallax_findings(gap: GapReport) -> list[Finding]:
