@@ -7,7 +7,7 @@ import numpy as np
 
 WIDTH, HEIGHT = 640, 120
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 8, 18, 18
-"""Margins; the left one holds the longest label that three digits can make, -1.23e-05, at the pages' 11 px."""
+"""Margins; the left one holds the longest label that most charts have, -1.23e-05, at the pages' 11 px."""
 
 
 def line_chart(x: np.ndarray, y: np.ndarray, *, title: str, unit: str = "", marks: Sequence[float] = (),
@@ -39,9 +39,11 @@ def line_chart(x: np.ndarray, y: np.ndarray, *, title: str, unit: str = "", mark
                                      f"{HEIGHT - _TOP - _BOTTOM}' width='{across(band[1]) - across(band[0]):.1f}'/>")
     dashes = "".join(f"<line class='mark' x1='{across(m):.1f}' x2='{across(m):.1f}' y1='{_TOP}' "
                      f"y2='{HEIGHT - _BOTTOM}'/>" for m in marks)
+    # As many digits as tell both ends apart.
+    digits = next((n for n in (3, 4, 5) if f"{high:.{n}g}" != f"{low:.{n}g}"), 6)
     return (f"<svg class='chart' viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{escape(title)}'>"
             f"<text x='{_LEFT}' y='12'>{escape(title)}</text>{shade}{dashes}{lines}"
-            f"<text x='{_LEFT - 4}' y='{_TOP + 8}' text-anchor='end'>{high:.3g}</text>"
-            f"<text x='{_LEFT - 4}' y='{HEIGHT - _BOTTOM}' text-anchor='end'>{low:.3g}</text>"
+            f"<text x='{_LEFT - 4}' y='{_TOP + 8}' text-anchor='end'>{high:.{digits}g}</text>"
+            f"<text x='{_LEFT - 4}' y='{HEIGHT - _BOTTOM}' text-anchor='end'>{low:.{digits}g}</text>"
             f"<text x='{_LEFT}' y='{HEIGHT - 4}'>{x[0]:.4g}</text>"
             f"<text x='{WIDTH - _RIGHT}' y='{HEIGHT - 4}' text-anchor='end'>{x[-1]:.4g} {escape(unit)}</text></svg>")

@@ -210,16 +210,22 @@
       places.forEach((p) => { span = Math.max(span, Math.hypot(p[0] - middle[0], p[2] - middle[2])); });
       // From the side of where the camera looks: from behind, a long drive is a dot.
       const pose = data.world_from_cam[Math.floor(data.world_from_cam.length / 2)];
-      const narrow = Math.min(1, canvas.clientWidth / Math.max(1, canvas.clientHeight));
       // The scene lies ahead of the path.
       const target = middle.map((value, k) => value + 0.7 * data.median_depth * pose[k][2]);
-      return { target, yaw: Math.atan2(pose[0][2], pose[2][2]) + 0.9, pitch: 0.5,
-        distance: 0.65 * Math.max(span, 3 * data.median_depth) / narrow };
+      const found = { target, yaw: Math.atan2(pose[0][2], pose[2][2]) + 0.9, pitch: 0.5,
+        distance: 0.4 * Math.max(span, 3 * data.median_depth) };
+      while (!places.every((place) => inside(view(found), place)) && found.distance < 100 * span) found.distance *= 1.1;
+      return found;
+    };
+    // With a margin in which what stands beside the path has room.
+    const inside = (m, p) => {
+      const [x, y, w] = [0, 1, 3].map((r) => m[r] * p[0] + m[4 + r] * p[1] + m[8 + r] * p[2] + m[12 + r]);
+      return Math.abs(x) < 0.85 * w && Math.abs(y) < 0.75 * w;
     };
     let camera = home();
 
-    function view() {
-      const { target, yaw, pitch, distance } = camera, aspect = canvas.width / Math.max(1, canvas.height);
+    function view({ target, yaw, pitch, distance }) {
+      const aspect = canvas.clientWidth / Math.max(1, canvas.clientHeight);
       const cy = Math.cos(yaw), sy = Math.sin(yaw), cp = Math.cos(pitch), sp = Math.sin(pitch);
       // World y points down: the picture's up is -y.
       const right = [cy, 0, -sy], ahead = [sy * cp, sp, cy * cp];
@@ -254,12 +260,15 @@
       gl.viewport(0, 0, canvas.width, canvas.height);
       gl.clearColor(0.05, 0.063, 0.08, 1);
       gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
-      gl.uniformMatrix4fv(uniform.view, false, view());
+      gl.uniformMatrix4fv(uniform.view, false, view(camera));
       gl.uniform1f(uniform.size, data.cloud.cell * canvas.height * 1.2);
       draw(cloud, gl.POINTS, points.length / 3);
+      // Over the cloud, which hides a path that runs through it.
+      gl.disable(gl.DEPTH_TEST);
       paths.forEach((path) => draw(path.pair, gl.LINE_STRIP, path.count));
       frame();
       draw(frustum, gl.LINES, 16);
+      gl.enable(gl.DEPTH_TEST);
     }
     const ask = () => { if (!asked) { asked = true; requestAnimationFrame(render); } };
 
