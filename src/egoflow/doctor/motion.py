@@ -92,7 +92,9 @@ def _most_movers(pairs: Sequence[PairReport], gaps: Sequence[GapReport], chosen:
     found = [(0.0, 1)]
     for gap in gaps:
         shares = [pair.movers for pair in pairs if pair.gap == gap.gap and np.isfinite(pair.movers)]
-        if shares and (gap.usable >= USABLE or gap == chosen):
+        # Frames that lost sight of each other earlier are not compared: few pairs are those of one odd moment.
+        told = gap.usable >= USABLE and gap.pairs >= MOST * gaps[0].pairs
+        if shares and (told or gap == chosen):
             found.append((float(np.median(shares)), gap.gap))
     return max(found)
 
