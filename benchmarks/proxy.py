@@ -4,8 +4,8 @@
 
 Trains tiny recipes on rendered clips, and at every twentieth of the steps asks for the score (fit/proxy.py) and for the
 true abs_rel of depth, median-scaled, on the frames of training. Writes results/proxy.json: Spearman's rank correlation
-over each training's checkpoints and over all of them, and what the choice costs: abs_rel of the chosen checkpoint,
-of the best and of the last.
+over each training's checkpoints and over all of them, and what the choice costs: abs_rel of the checkpoint that a fit
+chooses, which is one of the last phase's, of the best of these, and of the last.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from egoflow.console import say
 from egoflow.data.clips import ClipDataset
 from egoflow.fit.proxy import held_out_clips, judged
 from egoflow.methods.base import Method
-from egoflow.registry import load_preset
+from egoflow.registry import build_method, load_preset
 from egoflow.training.budget import prepare
 from egoflow.training.held_out import held_out_figures
 from egoflow.training.session import make_dataset, open_sources
@@ -60,6 +60,11 @@ def trained(recipe: str, world: str, steps: int, folder: Path) -> list[dict[str,
             for row in rows if row.get("held_out/unexplained") is not None]
 
 
+def last_phase(recipe: str) -> float:
+    """Return the share of the steps at which the last phase of a recipe's training begins."""
+    return 1 - build_method(load_preset(recipe)[1]).phases()[-1].share
+
+
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
     """Return Spearman's rank correlation; ties are so rare that they are not averaged."""
     ranks = [np.argsort(np.argsort(values)) for values in (a, b)]
@@ -79,9 +84,10 @@ def main() -> None:
             shutil.rmtree(folder)
             everything += rows
             score, error = ([row[key] for row in rows] for key in ("score", "abs_rel"))
-            chosen = error[int(np.argmin(score))]
-            found[f"{recipe}, {world}"] = row = {"spearman": spearman(score, error), "chosen": chosen,
-                                                 "best": min(error), "last": error[-1]}
+            late = [row for row in rows if row["step"] > last_phase(recipe) * args.steps]
+            chosen = min(late, key=lambda row: row["score"])["abs_rel"]
+            found[f"{recipe}, {world}"] = row = {"spearman": spearman(score, error), "chosen": chosen, "best": min(
+                row["abs_rel"] for row in late), "last": error[-1], "checkpoints": rows}
             say(f"{recipe}, {world}: rank correlation {row['spearman']:.2f}; abs_rel chosen {chosen:.3f}, best "
                 f"{row['best']:.3f}, last {row['last']:.3f}")
     whole = spearman([row["score"] for row in everything], [row["abs_rel"] for row in everything])
