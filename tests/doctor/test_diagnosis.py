@@ -12,6 +12,7 @@ from egoflow.data.cameras import parse_camera
 from egoflow.data.open import open_source
 from egoflow.doctor.diagnosis import diagnose, training_size
 from egoflow.doctor.intrinsics import assumed_camera
+from egoflow.doctor.motion import most_movers
 from egoflow.errors import DataError
 from egoflow.types import FrameSource
 from egoflow.worlds.base import load_world
@@ -149,3 +150,18 @@ def test_an_assumed_camera_fills_what_bars_leave_of_the_frame() -> None:
     assert (float(camera.cx), float(camera.cy)) == (959.5, 539.5)
     found.bars = lambda: (0, 0, 0, 0)
     assert assumed_camera(found) == "fov=65"
+
+
+def test_slow_movers_show_between_frames_farther_apart() -> None:
+    def seen(gap: int, share: float, *, pairs: int = 16, usable: float = 0.8) -> tuple[Any, list[Any]]:
+        return (SimpleNamespace(gap=gap, pairs=pairs, usable=usable),
+                [SimpleNamespace(gap=gap, movers=share), SimpleNamespace(gap=gap, movers=float("nan"))])
+
+    def most(*seen_at: tuple[Any, list[Any]], chosen: int = 0) -> tuple[float, int]:
+        gaps = [gap for gap, _ in seen_at]
+        return most_movers([pair for _, pairs in seen_at for pair in pairs], gaps, gaps[chosen])
+
+    assert most(seen(1, 0.04), seen(2, 0.08), seen(4, 0.2)) == (0.2, 4)
+    # Where little is found again, or in few pairs, errors of flow look the same.
+    assert most(seen(1, 0.04), seen(2, 0.5, usable=0.3), seen(4, 0.4, pairs=3)) == (0.04, 1)
+    assert most(seen(1, 0.04, usable=0.4), seen(2, 0.3, usable=0.3), chosen=1) == (0.3, 2)

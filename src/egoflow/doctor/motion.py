@@ -75,7 +75,7 @@ def motion_findings(pairs: Sequence[PairReport], gaps: Sequence[GapReport], gap:
         return [Finding(name="movers", severity="fatal", text="most of what is seen moves by itself: no one rigid "
                         f"motion explains {len(unexplained)} of {len(moving)} pairs of frames ({movers:.0%} of the "
                         "pixels off it elsewhere)", remedy="film a scene of which most stands still")]
-    share, apart = _most_movers(pairs, gaps, gap)
+    share, apart = most_movers(pairs, gaps, gap)
     if share >= MANY_MOVERS:
         findings.append(Finding(name="movers", severity="mend", text=f"about {share:.0%} of the pixels move by "
                                 f"themselves, between frames {apart} apart", remedy="use a method that leaves them "
@@ -83,7 +83,7 @@ def motion_findings(pairs: Sequence[PairReport], gaps: Sequence[GapReport], gap:
     return [*findings, *_parallax_findings(gap)]
 
 
-def _most_movers(pairs: Sequence[PairReport], gaps: Sequence[GapReport], chosen: GapReport) -> tuple[float, int]:
+def most_movers(pairs: Sequence[PairReport], gaps: Sequence[GapReport], chosen: GapReport) -> tuple[float, int]:
     """Return the largest share of movers over the chosen distance and those at which enough is found again, and where.
 
     What drifts slowly stays within the tolerance between neighbours, and leaves it as frames lie farther apart; what
