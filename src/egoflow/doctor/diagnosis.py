@@ -128,7 +128,7 @@ def _pairs(source: FrameSource, found: Survey, camera: Camera | None) -> tuple[l
     Where the camera is not known, or is not the one that they suggest, pairs are judged by that: under a wrong one a
     turn looks like things that move. Where as much moves under the one suggested, it is no better, and nothing is said.
     """
-    pairs = sampled_pairs(source, found.shots, source.camera)
+    pairs = sampled_pairs(source, found.shots, source.camera, bars=found.bars())
     focal = estimate_focal(pairs, source.camera)
     if not focal.bounded and len(asked_pairs(pairs, most_movers=1.0)) > focal.pairs:
         every = estimate_focal(pairs, source.camera, most_movers=1.0)

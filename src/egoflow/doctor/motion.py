@@ -14,6 +14,8 @@ PARALLAX = 0.008
 LEAST_PARALLAX = 0.0015
 USABLE = 0.45
 """Share of the pixels that must be found again between two frames that are to teach."""
+HALF = 0.5
+"""Share found again from which on frames farther apart than those that are to teach may tell what moves."""
 LOST = 0.15
 """Less than this share found again teaches nothing."""
 MOST, NEARLY_ALL, LEAST_PAIRS = 0.6, 0.9, 3
@@ -93,7 +95,7 @@ def most_movers(pairs: Sequence[PairReport], gaps: Sequence[GapReport], chosen: 
     for gap in gaps:
         shares = [pair.movers for pair in pairs if pair.gap == gap.gap and np.isfinite(pair.movers)]
         # Frames that lost sight of each other earlier are not compared: few pairs are those of one odd moment.
-        told = gap.usable >= USABLE and gap.pairs >= MOST * gaps[0].pairs
+        told = gap.usable >= HALF and gap.pairs >= MOST * gaps[0].pairs
         if shares and (told or gap == chosen):
             found.append((float(np.median(shares)), gap.gap))
     return max(found)

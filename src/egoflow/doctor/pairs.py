@@ -31,6 +31,8 @@ NOISE_GREY = 2.0
 """Grey levels by which images of one thing differ."""
 LOST = 0.3
 """Share of the pixels found again below which no frame farther away is compared."""
+BESIDE_BAR = 6
+"""Pixels of working size beside a bar that are no part of what is compared."""
 OFF_PX, OFF_SHARE = 1.5, 0.1
 """A pixel moves by itself where it is so far off the line on which a rigid motion keeps it, in pixels and as a share of
 its flow."""
@@ -63,8 +65,12 @@ class PairReport:
         return self.b - self.a
 
 
-def sampled_pairs(source: FrameSource, shots: Sequence[range], camera: Camera) -> list[PairReport]:
-    """Return reports of evenly spread frames and those GAPS after them in the shot; broken frames are passed over."""
+def sampled_pairs(source: FrameSource, shots: Sequence[range], camera: Camera, *,
+                  bars: tuple[int, int, int, int] = (0, 0, 0, 0)) -> list[PairReport]:
+    """Return reports of evenly spread frames and those GAPS after them in the shot; broken frames are passed over.
+
+    Plain ``bars`` at the top, bottom, left and right, in pixels of the frames, are no part of what is compared.
+    """
     long = [shot for shot in shots if len(shot) > 1]
     frames = [i for shot in long for i in shot[:-1]]
     anchors = sorted({frames[int(k)] for k in np.linspace(0, len(frames) - 1, min(ANCHORS, len(frames)))}
@@ -79,25 +85,38 @@ def sampled_pairs(source: FrameSource, shots: Sequence[range], camera: Camera) -
                     images.setdefault(index, source.image(index))
             except DataError:
                 continue
-            found.append(pair_report(a, b, images[a], images[b], camera))
+            found.append(pair_report(a, b, images[a], images[b], camera, bars=bars))
             if found[-1].usable < LOST:
                 # What is hardly found again is not found farther away.
                 break
     return found
 
 
-def pair_report(a: int, b: int, image_a: np.ndarray, image_b: np.ndarray, camera: Camera) -> PairReport:
-    """Return the report of two RGB uint8 images [H, W, 3]."""
+def pair_report(a: int, b: int, image_a: np.ndarray, image_b: np.ndarray, camera: Camera, *,
+                bars: tuple[int, int, int, int] = (0, 0, 0, 0)) -> PairReport:
+    """Return the report of two RGB uint8 images [H, W, 3] with ``bars`` around them."""
     grey_a = cv2.GaussianBlur(working_gray(image_a), (0, 0), SMOOTH_PX)
     grey_b = same_light(cv2.GaussianBlur(working_gray(image_b), (0, 0), SMOOTH_PX), grey_a)
     flow_ab, flow_ba = dense_flow(grey_a, grey_b), dense_flow(grey_b, grey_a)
-    usable, texture = consistent(flow_ab, flow_ba), textured(grey_a)
+    picture = within(bars, camera, *grey_a.shape)
+    usable, texture = consistent(flow_ab, flow_ba) & picture, textured(grey_a)
     small = camera.resized(height=grey_a.shape[0], width=grey_a.shape[1])
     geometry = geometry_from_flow(flow_ab, usable, small, texture=texture)
     xy_a, xy_b = matches(flow_ab, usable & texture)
-    return PairReport(a=a, b=b, geometry=geometry, camera=small, usable=float(usable.mean()),
+    return PairReport(a=a, b=b, geometry=geometry, camera=small, usable=float(usable.sum() / max(picture.sum(), 1)),
                       movers=_movers(geometry, small, xy_a, xy_b), texture=texture,
                       unmoved=unmoved_pixels(grey_a, grey_b, flow_ab), xy_a=xy_a, xy_b=xy_b)
+
+
+def within(bars: tuple[int, int, int, int], camera: Camera, height: int, width: int) -> np.ndarray:
+    """Return the pixels of a frame of working size between its bars, bool [height, width]; all where it has none.
+
+    Flow is smooth, and takes the border of a bar along: a few pixels more are left out.
+    """
+    top, bottom, left, right = (round(n * height / camera.height) + BESIDE_BAR if n else 0 for n in bars)
+    found = np.zeros((height, width), bool)
+    found[top:height - bottom, left:width - right] = True
+    return found
 
 
 def same_light(grey: np.ndarray, other: np.ndarray) -> np.ndarray:
