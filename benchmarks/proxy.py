@@ -32,7 +32,8 @@ from egoflow.training.session import make_dataset, open_sources
 from egoflow.training.trainer import Trainer
 from egoflow.types import Clip
 
-WORLDS = ("drive?seed=11&frames=40&movers=0", "drive?seed=12&frames=40&movers=3", "boxes?seed=3&frames=40&turn_deg=6")
+WORLDS = ("drive?seed=11&frames=40&movers=0", "drive?seed=12&frames=40&movers=3",
+          "boxes?seed=3&frames=40&turn_deg=6&speed=5&texture_ratio=1")
 RECIPES = ("joint:tiny", "sfmlearner:tiny")
 CHECKPOINTS = 20
 
