@@ -154,8 +154,9 @@ def test_an_assumed_camera_fills_what_bars_leave_of_the_frame() -> None:
 
 def test_slow_movers_show_between_frames_farther_apart() -> None:
     def seen(gap: int, share: float, *, pairs: int = 16, usable: float = 0.8) -> tuple[Any, list[Any]]:
-        return (SimpleNamespace(gap=gap, pairs=pairs, usable=usable),
-                [SimpleNamespace(gap=gap, movers=share), SimpleNamespace(gap=gap, movers=float("nan"))])
+        # Pairs that stand still find everything again, and tell nothing.
+        still = [SimpleNamespace(gap=gap, movers=float("nan"), usable=1.0)] * 20
+        return SimpleNamespace(gap=gap), [SimpleNamespace(gap=gap, movers=share, usable=usable)] * pairs + still
 
     def most(*seen_at: tuple[Any, list[Any]], chosen: int = 0) -> tuple[float, int]:
         gaps = [gap for gap, _ in seen_at]

@@ -92,12 +92,14 @@ def most_movers(pairs: Sequence[PairReport], gaps: Sequence[GapReport], chosen: 
     stands still does not.
     """
     found = [(0.0, 1)]
+    most = 0
     for gap in gaps:
-        shares = [pair.movers for pair in pairs if pair.gap == gap.gap and np.isfinite(pair.movers)]
+        seen = [pair for pair in pairs if pair.gap == gap.gap and np.isfinite(pair.movers)]
+        most = max(most, len(seen))
         # Frames that lost sight of each other earlier are not compared: few pairs are those of one odd moment.
-        told = gap.usable >= HALF and gap.pairs >= MOST * gaps[0].pairs
-        if shares and (told or gap == chosen):
-            found.append((float(np.median(shares)), gap.gap))
+        told = len(seen) >= HALF * most and np.median([pair.usable for pair in seen] or [0.0]) >= HALF
+        if seen and (told or gap == chosen):
+            found.append((float(np.median([pair.movers for pair in seen])), gap.gap))
     return max(found)
 
 
