@@ -12,7 +12,7 @@ from egoflow.data.files import MAX_PIXELS, read_text, write_bytes
 from egoflow.errors import DataError
 from egoflow.geometry.camera import Camera
 
-CAMERA_FORMS = "--camera camera.json | fx,fy,cx,cy | fov=70 | exif"
+CAMERA_FORMS = "--camera camera.json | fx,fy,cx,cy | fov=70 | long_fov=65 | exif"
 """How a user states a camera, for messages."""
 _JSON_FORM = '{"fx": 721.5, "fy": 721.5, "cx": 609.6, "cy": 172.9, "height": 375, "width": 1242}'
 

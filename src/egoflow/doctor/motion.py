@@ -15,7 +15,8 @@ LEAST_PARALLAX = 0.0015
 USABLE = 0.45
 """Share of the pixels that must be found again between two frames that are to teach."""
 HALF = 0.5
-"""Share found again from which on frames farther apart than those that are to teach may tell what moves."""
+"""Frames farther apart than those that are to teach tell what moves where so much of them is found again, and where so
+many of the pairs are left."""
 LOST = 0.15
 """Less than this share found again teaches nothing."""
 MOST, NEARLY_ALL, LEAST_PAIRS = 0.6, 0.9, 3

@@ -265,7 +265,8 @@
       draw(cloud, gl.POINTS, points.length / 3);
       // Over the cloud, which hides a path that runs through it.
       gl.disable(gl.DEPTH_TEST);
-      paths.forEach((path) => draw(path.pair, gl.LINE_STRIP, path.count));
+      // The first, the predicted one, last: over what it is compared with.
+      [...paths].reverse().forEach((path) => draw(path.pair, gl.LINE_STRIP, path.count));
       frame();
       draw(frustum, gl.LINES, 16);
       gl.enable(gl.DEPTH_TEST);
