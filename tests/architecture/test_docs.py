@@ -101,3 +101,10 @@ def test_every_convention_names_its_test() -> None:
     sections = re.split(r"\n## \d+\. ", (DOCS / "conventions.md").read_text())[1:]
     assert len(sections) == 15
     assert [section.split("\n")[0] for section in sections if "\nTest: `test_" not in section] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_no_command_of_a_page_writes_to_a_file_of_the_repository(page: Path) -> None:
+    """``--out run/`` in a clone is the script ./run."""
+    for out in re.findall(r"egoflow .*--out ([\w./-]+)", page.read_text()):
+        assert not (rules.ROOT / out.rstrip("/")).is_file(), out

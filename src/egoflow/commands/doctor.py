@@ -114,7 +114,7 @@ def _next(args: argparse.Namespace, path: str, source: "FrameSource", diagnosis:
     frames = _slice(args, source, diagnosis)
     height, width = diagnosis.size
     words: list[object] = ["train", "joint:tiny", "--data", path, *(["--camera", camera] if camera else []),
-                           *(["--frames", frames] if frames else []), "--out", "run", "--set",
+                           *(["--frames", frames] if frames else []), "--out", "runs/clip", "--set",
                            f"data.gap={diagnosis.gap}", f"data.height={height}", f"data.width={width}"]
     return f"  next: {command_line(*words)}"
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 NAME = "export"
 HELP = "write a trained run as ONNX or a torch program, verified, with a runner without torch and a model card"
-EXAMPLE = ("egoflow export run/ --what depth --out deploy/\n"
-           "  egoflow export run/ --what joint --format torch --out deploy/")
+EXAMPLE = ("egoflow export runs/fit/ --what depth --out deploy/\n"
+           "  egoflow export runs/fit/ --what joint --format torch --out deploy/")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

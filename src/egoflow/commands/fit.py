@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 NAME = "fit"
 HELP = "learn depth, motion and flow from your own clips and write everything: maps, path, cloud, report, model"
-EXAMPLE = ("egoflow fit clip.mp4 --out run/\n"
-           "  egoflow fit drive/*.mp4 --camera fov=70 --budget 30m --out run/")
+EXAMPLE = ("egoflow fit clip.mp4 --out runs/fit/\n"
+           "  egoflow fit drive/*.mp4 --camera fov=70 --budget 30m --out runs/fit/")
 BUDGETS = {"cpu": "10m", "cuda": "30m"}
 RECIPES = {"cpu": "joint:tiny", "cuda": "joint:kitti"}
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 NAME = "scale"
 HELP = "turn the unit of a fit into metres, from a speed, a camera height, a GPS track or a known distance"
-EXAMPLE = ("egoflow scale run/ --speed 8.3\n"
-           "  egoflow scale run/ --known-distance 000012:310,80:402,81=2.5")
+EXAMPLE = ("egoflow scale runs/fit/ --speed 8.3\n"
+           "  egoflow scale runs/fit/ --known-distance 000012:310,80:402,81=2.5")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 NAME = "view"
 HELP = "show the report of a fit or a prediction in the browser, served to this machine alone"
-EXAMPLE = "egoflow view run/\n  egoflow view run/ --rerun run.rrd"
+EXAMPLE = "egoflow view runs/fit/\n  egoflow view runs/fit/ --rerun run.rrd"
 PAGES = ("report.html", "report/index.html", "index.html")
 LOOPBACK = "127.0.0.1"
 
