@@ -122,6 +122,7 @@ class LoopConfig:
     seed: Annotated[int, pydantic.Field(ge=0, lt=2**32)] = 0
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the networks in training; auto is bfloat16 where the device multiplies in it (training/precision.py)."""
     channels_last: bool = True
     workers: Annotated[int, pydantic.Field(ge=0)] = 0
     log_every: Count = 10

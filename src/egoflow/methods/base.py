@@ -1,6 +1,7 @@
 """What every method is: predict, losses, phases. Method classes are final; only this one is abstract."""
 
 import abc
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +21,16 @@ class Phase:
     name: str = "joint"
     share: float = 1.0
     trains: tuple[str, ...] = ("",)
+
+
+def phase_at(phases: Sequence[Phase], done: float) -> tuple[Phase, float]:
+    """Return the phase at a share 0..1 of all steps, and the share at which it begins."""
+    start = 0.0
+    for phase in phases[:-1]:
+        if done < start + phase.share - 1e-9:
+            return phase, start
+        start += phase.share
+    return phases[-1], start
 
 
 class Method(nn.Module, abc.ABC):

@@ -8,12 +8,15 @@ import json
 import re
 import shutil
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 from egoflow.config import Run
 from egoflow.console import duration, note, track
 from egoflow.data.clips import ClipDataset
 from egoflow.errors import ConfigError
+from egoflow.methods.base import Phase, phase_at
 from egoflow.training import checkpoint
 from egoflow.training.checkpoint import State
 from egoflow.training.held_out import Judge
@@ -73,16 +76,23 @@ def planned_steps(run: Run, dataset: ClipDataset, budget: Budget, *, scratch: Pa
 
 
 def _trial(run: Run, dataset: ClipDataset, steps: int, scratch: Path) -> float:
-    """Return the mean seconds of a step, the first left out."""
+    """Return the seconds of a step: each phase's median by its share, the first step of all left out.
+
+    A median, because what else the machine does for some seconds of a trial would cost the whole training steps.
+    """
     loop = replace(run.loop, steps=steps, minutes=None, log_every=1, save_every=steps, watchdog=False)
     # A trial that was killed has left its folder.
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        Trainer(replace(run, loop=loop), dataset, out=scratch).fit()
-        times = [json.loads(line)["time_s"] for line in (scratch / "log.jsonl").read_text().splitlines()]
+        trainer = Trainer(replace(run, loop=loop), dataset, out=scratch)
+        trainer.fit()
+        ends = [json.loads(line)["time_s"] for line in (scratch / "log.jsonl").read_text().splitlines()]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return (times[-1] - times[0]) / (len(times) - 1)
+    seen: dict[Phase, list[float]] = {}
+    for step, (before, after) in enumerate(pairwise(ends), start=1):
+        seen.setdefault(phase_at(trainer.method.phases(), step / steps)[0], []).append(after - before)
+    return sum(phase.share * median(times) for phase, times in seen.items()) / sum(phase.share for phase in seen)
 
 
 def train_within(run: Run, dataset: ClipDataset, budget: Budget, *, out: Path, held_out: list[Clip] | None = None,

@@ -18,13 +18,14 @@ from egoflow.config import Run, first_difference, run_to_json
 from egoflow.console import note, progress
 from egoflow.data.clips import collate
 from egoflow.errors import CheckpointError, ConfigError, TrainingError
-from egoflow.methods.base import Method, Phase
+from egoflow.methods.base import Method, Phase, phase_at
 from egoflow.registry import build_method
 from egoflow.training import checkpoint, distributed
 from egoflow.training.checkpoint import State
 from egoflow.training.held_out import Judge, held_out_figures
 from egoflow.training.layout import lay_out
 from egoflow.training.optim import clip_gradients, learning_rate, make_optimizer
+from egoflow.training.precision import in_bfloat16
 from egoflow.training.recording import Recorder
 from egoflow.training.sampler import StepSampler
 from egoflow.training.watchdog import Watchdog, figures
@@ -63,8 +64,7 @@ class Trainer:
         self.state, self.watchdog = State(), Watchdog()
         if resume:
             self._restore()
-        self.bf16 = run.loop.precision == "bfloat16" or (run.loop.precision == "auto" and self.device.type == "cuda"
-                                                         and torch.cuda.is_bf16_supported())
+        self.bf16 = in_bfloat16(run.loop.precision, self.device)
         self.phase: Phase | None = None
         self.wrapped: nn.Module = self.method
         self.signal: int | None = None
@@ -156,13 +156,7 @@ class Trainer:
 
     def _enter_phase(self, done: float) -> float:
         """Freeze and free parameters when a phase begins; return the progress 0..1 within the phase."""
-        start = 0.0
-        *earlier, phase = self.method.phases()
-        for candidate in earlier:
-            if done < start + candidate.share - 1e-9:
-                phase = candidate
-                break
-            start += candidate.share
+        phase, start = phase_at(self.method.phases(), done)
         if phase != self.phase:
             if self.phase is not None:
                 # Another phase's losses are of another scale: the best of the last one is no bar for this one.
