@@ -5,7 +5,7 @@
 Trains tiny recipes on rendered clips, and at every twentieth of the steps asks for the score (fit/proxy.py) and for the
 true abs_rel of depth, median-scaled, on the frames of training. Writes results/proxy.json: Spearman's rank correlation
 over each training's checkpoints and over all of them, and what the choice costs: abs_rel of the checkpoint that a fit
-chooses, which is one of the last phase's, of the best of these, and of the last.
+chooses, of that with the lowest score among the last phase's, of the truly best of these, and of the last.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import torch
 from egoflow.config import DataConfig, Run
 from egoflow.console import say
 from egoflow.data.clips import ClipDataset
-from egoflow.fit.proxy import held_out_clips, judged
+from egoflow.fit.proxy import held_out_clips, judged, last_will_do
 from egoflow.methods.base import Method
 from egoflow.registry import build_method, load_preset
 from egoflow.training.budget import prepare
@@ -86,11 +86,13 @@ def main() -> None:
             everything += rows
             score, error = ([row[key] for row in rows] for key in ("score", "abs_rel"))
             late = [row for row in rows if row["step"] > last_phase(recipe) * args.steps]
-            chosen = min(late, key=lambda row: row["score"])["abs_rel"]
-            found[f"{recipe}, {world}"] = row = {"spearman": spearman(score, error), "chosen": chosen, "best": min(
-                row["abs_rel"] for row in late), "last": error[-1], "checkpoints": rows}
-            say(f"{recipe}, {world}: rank correlation {row['spearman']:.2f}; abs_rel chosen {chosen:.3f}, best "
-                f"{row['best']:.3f}, last {row['last']:.3f}")
+            lowest = min(late, key=lambda row: row["score"])
+            chosen = rows[-1] if last_will_do(score[-1], lowest["score"]) else lowest
+            found[f"{recipe}, {world}"] = row = {
+                "spearman": spearman(score, error), "chosen": chosen["abs_rel"], "lowest_score": lowest["abs_rel"],
+                "best": min(row["abs_rel"] for row in late), "last": error[-1], "checkpoints": rows}
+            say(f"{recipe}, {world}: rank correlation {row['spearman']:.2f}; abs_rel chosen {row['chosen']:.3f}, "
+                f"lowest score {row['lowest_score']:.3f}, best {row['best']:.3f}, last {row['last']:.3f}")
     whole = spearman([row["score"] for row in everything], [row["abs_rel"] for row in everything])
     say(f"over all {len(everything)} checkpoints: {whole:.2f}")
     folder = Path(__file__).parent / "results"

@@ -11,7 +11,7 @@ from egoflow.config import first_difference, with_settings
 from egoflow.errors import TrainingError
 from egoflow.fit import teach as module
 from egoflow.fit.plan import Plan
-from egoflow.fit.teach import knob, roll_back, teach
+from egoflow.fit.teach import choose, knob, roll_back, teach
 from egoflow.registry import load_preset
 from egoflow.training import checkpoint
 from egoflow.training.trainer import Trainer
@@ -74,6 +74,22 @@ def test_masks_have_theirs_where_there_are_some() -> None:
     for symptom, factor in (("mask at 0", 3), ("mask at 1", 1 / 3)):
         turned = with_settings(run, [knob(symptom, run)])
         assert turned.config.explain_weight == pytest.approx(factor * weight, rel=1e-4)
+
+
+@pytest.mark.parametrize(("last_score", "chosen"), [(0.30, "last"), (0.329, "last"), (0.331, "best"), (2.0, "best")])
+def test_the_last_checkpoint_is_chosen_unless_it_is_clearly_worse(tmp_path: Path, last_score: float, chosen: str
+                                                                  ) -> None:
+    run = trained(tmp_path)
+    _, state, _ = checkpoint.read(tmp_path / "last.safetensors")
+    checkpoint.copy(tmp_path / "last.safetensors", tmp_path / "best.safetensors", run, replace(state, best=0.30))
+    # A score of an earlier phase is of no account.
+    history = [(1, 0.1), (2, 0.30), (4, last_score)]
+    assert choose(tmp_path, history) == tmp_path / f"{chosen}.safetensors"
+
+
+def test_without_a_score_the_last_checkpoint_is_chosen(tmp_path: Path) -> None:
+    trained(tmp_path)
+    assert choose(tmp_path, []) == tmp_path / "last.safetensors"
 
 
 @pytest.mark.parametrize("collapses", [1, 2])

@@ -4,7 +4,7 @@ from typing import Any
 
 from egoflow.fit.footage import Footage
 
-FEW_FRAMES, EARLY, LATE = 200, 0.85, 0.98
+FEW_FRAMES = 200
 SPREAD, RETURN = 0.1, 0.1
 UNEXPLAINED = 0.6
 
@@ -20,11 +20,11 @@ def advice(footage: Footage, figures: dict[str, Any]) -> list[str]:
     if left["chosen"] is not None and left["flat_depth"] and left["chosen"] > UNEXPLAINED * left["flat_depth"]:
         said.append("Depth explains little of how the images move. Train longer (--budget), or look at what the doctor "
                     "says of the footage.")
-    elif left["chosen"] is not None and figures["chosen_step"] >= LATE * figures["steps"]:
-        said.append("The last checkpoint was the best one: a longer --budget will give better depth.")
-    elif left["chosen"] is not None and figures["chosen_step"] < EARLY * figures["steps"]:
+    elif left["by_step"] and figures["chosen_step"] < left["by_step"][-1][0]:
         said.append("Depth got worse towards the end of training: more footage of the same kind will help more than a "
                     "longer --budget.")
+    elif left["by_step"] and min(left["by_step"], key=lambda row: row[1]) == left["by_step"][-1]:
+        said.append("The last checkpoint left the least unexplained: a longer --budget will give better depth.")
     if sum(shot["frames"] for shot in figures["shots"]) < FEW_FRAMES:
         said.append("Film more: with fewer than 200 frames a network learns these views by heart, and other clips of "
                     "the same place will be worse.")

@@ -91,7 +91,7 @@ def collect_figures(out: Path, footage: Footage, plan: Plan, scores: Scores, fol
         "training_s": round(scores.elapsed_s, 1), "changes": list(plan.changes), "gap": plan.run.data.gap,
         "size": [plan.run.data.height, plan.run.data.width],
         "unexplained": {"chosen": scores.chosen, "interval": scores.interval, "untrained": scores.start,
-                        "flat_depth": scores.flat},
+                        "flat_depth": scores.flat, "by_step": scores.history},
         "scale": shots[0]["scale"], "metric_scale": read_json(out / "scale.json") or None, "shots": shots}
     figures["advice"] = advice(footage, figures)
     write_json(out / "metrics.json", figures)

@@ -22,6 +22,11 @@ from egoflow.registry import load_method
 from egoflow.types import Clip, FrameSource
 
 CLIPS, FARTHER = 16, 2
+CLEARLY = 0.1
+"""By this share the last checkpoint must leave more unexplained than the best of its phase before that one is chosen.
+
+Closer scores say little of which has the better depth (benchmarks/proxy.py), and a schedule ends where it is best.
+"""
 KEY = "held_out/unexplained"
 """What the log calls the figure."""
 
@@ -46,6 +51,11 @@ def judged(method: Method, clips: Sequence[Clip], device: torch.device) -> dict[
     """Return ``unexplained_flow`` under the name that the log knows it by; nothing where it is not known."""
     value = unexplained_flow(method, clips, device=device)
     return {KEY: value} if value == value else {}
+
+
+def last_will_do(last: float, best: float) -> bool:
+    """Say whether the last checkpoint of a training is chosen, given its score and the lowest of its phase."""
+    return last <= (1 + CLEARLY) * best
 
 
 def unexplained_flow(method: Method, clips: Sequence[Clip], *, device: torch.device) -> float:

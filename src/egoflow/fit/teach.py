@@ -17,7 +17,14 @@ from egoflow.errors import TrainingError
 from egoflow.evaluation.bootstrap import block_length, mean_interval
 from egoflow.fit.footage import read_footage
 from egoflow.fit.plan import Plan, write_plan
-from egoflow.fit.proxy import KEY, held_out_clips, judged, unexplained_by_flat_depth, unexplained_by_pair
+from egoflow.fit.proxy import (
+    KEY,
+    held_out_clips,
+    judged,
+    last_will_do,
+    unexplained_by_flat_depth,
+    unexplained_by_pair,
+)
 from egoflow.inference import model_card
 from egoflow.registry import build_method
 from egoflow.training import checkpoint
@@ -28,7 +35,7 @@ from egoflow.training.session import make_dataset
 from egoflow.training.watchdog import CollapseError
 from egoflow.types import Clip, FrameSource
 
-FILE = "scores.json"
+FILE, LAST = "scores.json", "last.safetensors"
 OVERTIME = 1.5
 """A training that takes so many times its planned time is ended: the machine has become busy."""
 NOT_FINITE = "not finite"
@@ -112,7 +119,7 @@ def roll_back(folder: Path, run: Run) -> None:
 
     Where there is none, training begins anew.
     """
-    last, healthy = folder / "last.safetensors", folder / "healthy.safetensors"
+    last, healthy = folder / LAST, folder / "healthy.safetensors"
     if not last.exists() or first_difference(checkpoint.read(last)[0], run) is None:
         return
     (folder / "best.safetensors").unlink(missing_ok=True)
@@ -134,6 +141,15 @@ def _train(folder: Path, plan: Plan, sources: Sequence[FrameSource], held_out: l
              f"{plan.run.loop.steps}: the machine was busy")
 
 
+def choose(folder: Path, history: Sequence[tuple[int, float]]) -> Path:
+    """Return the last checkpoint, or that with the lowest score of its phase where the last is clearly worse."""
+    best = folder / "best.safetensors"
+    if not (history and best.exists()):
+        return folder / LAST
+    lowest = checkpoint.read(best)[1].best
+    return folder / LAST if last_will_do(history[-1][1], lowest) else best
+
+
 def _stand_in_camera(out: Path) -> str:
     """Return the camera of the first shot as --camera takes it for other clips, of any size, lying or upright."""
     footage, camera = read_footage(out), read_camera(out / "camera.json")
@@ -144,11 +160,11 @@ def _stand_in_camera(out: Path) -> str:
 
 
 def _chosen(out: Path, folder: Path, plan: Plan, held_out: list[Clip]) -> Scores:
-    """Write the best checkpoint as the model; raise TrainingError where it is no better than an untrained one."""
-    best, last = folder / "best.safetensors", folder / "last.safetensors"
-    path = best if best.exists() else last
+    """Write the chosen checkpoint as the model; raise TrainingError where it is no better than an untrained one."""
+    history = _history(folder / "log.jsonl")
+    path = choose(folder, history)
     _, method, state = checkpoint.load_run(path)
-    _, at_last, _ = checkpoint.read(last)
+    _, at_last, _ = checkpoint.read(folder / LAST)
     device = pick_device(plan.run.loop.device)
     torch.manual_seed(plan.run.loop.seed)
     before = judged(build_method(plan.run).to(device), held_out, device).get(KEY)
@@ -165,7 +181,7 @@ def _chosen(out: Path, folder: Path, plan: Plan, held_out: list[Clip]) -> Scores
     checkpoint.copy(path, out / checkpoint.MODEL, run, State(step=state.step), weights_only=True)
     return Scores(step=state.step, steps=plan.run.loop.steps, chosen=chosen, start=before,
                   interval=mean_interval(values, block=block_length(len(values))),
-                  flat=flat if math.isfinite(flat) else None, history=tuple(_history(folder / "log.jsonl")),
+                  flat=flat if math.isfinite(flat) else None, history=tuple(history),
                   elapsed_s=at_last.elapsed_s)
 
 
