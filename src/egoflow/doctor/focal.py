@@ -20,7 +20,7 @@ from egoflow.geometry.two_view import on_unit_plane, refine
 
 SHARES = np.geomspace(0.35, 3.0, 20)
 """Focal lengths that are asked, as shares of the longer side: fields of view from 110 to 19 degrees along it."""
-LEAST_PAIRS, POINTS, STEPS = 6, 400, 5
+LEAST_PAIRS, STEPS = 6, 5
 FOUND = 0.6
 """Pairs of which less is found again are not asked: long flows are the wrong ones."""
 NOISE_PX = 0.4
@@ -112,8 +112,6 @@ def _off(report: PairReport) -> float:
 
 def _costs(report: PairReport) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean robust error of a pair at every focal length asked, and the angle in radians that it turns."""
-    keep = np.linspace(0, len(report.xy_a) - 1, min(POINTS, len(report.xy_a))).astype(int)
-    xy_a, xy_b = report.xy_a[keep], report.xy_b[keep]
     costs, turns = np.empty(len(SHARES)), np.empty(len(SHARES))
     side = longer_side(report.camera)
     own = float(report.camera.fx) / side
@@ -124,7 +122,7 @@ def _costs(report: PairReport) -> tuple[np.ndarray, np.ndarray]:
         for k in order:
             focal = SHARES[k] * side
             camera = _with_focal(report.camera, focal)
-            rays_a, rays_b = on_unit_plane(xy_a, camera), on_unit_plane(xy_b, camera)
+            rays_a, rays_b = on_unit_plane(report.xy_a, camera), on_unit_plane(report.xy_b, camera)
             rotation, direction, distance = refine(rotation, direction, rays_a, rays_b, noise=NOISE_PX / focal,
                                                    steps=STEPS)
             error = (distance * focal / NOISE_PX) ** 2
