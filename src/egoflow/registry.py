@@ -16,7 +16,7 @@ from egoflow.errors import ConfigError
 if TYPE_CHECKING:
     from egoflow.methods.base import Method
 
-SUPPORT = frozenset({"base", "moving", "solved", "start", "trio", "views"})
+SUPPORT = frozenset({"base", "beneath", "moving", "solved", "start", "trio", "views"})
 """Modules of ``methods/`` that hold what methods share, and are no method."""
 
 

@@ -13,7 +13,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(frozenset(names.split()) for names in
 """A file imports from earlier layers or from its own folder; parts of one layer do not know each other."""
 
 BANNED_NAMES = frozenset({"pose", "T", "Tcw", "Twc", "c2w", "w2c", "cam2world", "extrinsics"})
-METHOD_SUPPORT = frozenset({"__init__", "base", "moving", "solved", "start", "trio", "views"})
+METHOD_SUPPORT = frozenset({"__init__", "base", "beneath", "moving", "solved", "start", "trio", "views"})
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_EXAMPLE_LINES = 300, 60, 80
 
 

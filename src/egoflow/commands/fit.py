@@ -17,7 +17,7 @@ HELP = "learn depth, motion and flow from your own clips and write everything: m
 EXAMPLE = ("egoflow fit clip.mp4 --out runs/fit/\n"
            "  egoflow fit drive/*.mp4 --camera fov=70 --budget 30m --out runs/fit/")
 BUDGETS = {"cpu": "10m", "cuda": "30m"}
-RECIPES = {"cpu": "joint:tiny", "cuda": "joint:kitti"}
+RECIPES = {"cpu": "joint:tiny", "cuda": "joint:quick"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "the footage before and predicting it afterwards take a few minutes more")
     parser.add_argument("--frames", metavar="SLICE", help="which frames of each clip, e.g. 0:200 (default: all)")
     parser.add_argument("--recipe", metavar="METHOD[:PRESET]",
-                        help="what is trained (default: joint:tiny on a CPU, joint:kitti on a GPU)")
+                        help="what is trained (default: joint:tiny on a CPU, joint:quick on a GPU)")
     parser.add_argument("--seed", type=int, default=0, help="of training")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from egoflow.config import Amount, Augment, DataConfig, LoopConfig, OptimConfig, Run, Share
 from egoflow.geometry.flow import backward_warp
-from egoflow.geometry.ground import Ground, ground_plane
 from egoflow.geometry.pixels import resize_image, resize_map, resize_mask
 from egoflow.geometry.precision import full_precision
 from egoflow.geometry.se3 import SE3
@@ -31,14 +30,12 @@ from egoflow.losses.photometric import ssim_l1_map
 from egoflow.losses.reduce import fill_unused, masked_mean, multi_scale, weighted_mean
 from egoflow.losses.smoothness import first_order_map, mean_normalised
 from egoflow.methods.base import Method, Phase
+from egoflow.methods.beneath import beneath, raised_term
 from egoflow.methods.moving import explained, probabilities
 from egoflow.methods.start import StartSchedule
 from egoflow.methods.trio import networks
 from egoflow.methods.views import Level, Rigid, both_ways, levels_of, stacked_frames, unstacked
 from egoflow.types import Clip, LossTerms, Pair, Prediction
-
-BENEATH, RAISED = 0.3, 0.1
-"""Inverse depth that is less than the ground's by the first share is no static scene, and drawn up to the second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +148,7 @@ class Joint(Method):
             terms |= self._flow_terms([_flow_terms(level, visible, static) for level in levels], climb)
             terms["loss/movers"] = (0.0, (1 - static).mean())
         if self.config.ground_weight > 0 and self._warm(prediction, progress):
-            terms["loss/ground"] = (self.config.ground_weight, self._sunk(clip, prediction))
+            terms["loss/ground"] = (self.config.ground_weight, raised_term(clip, prediction, self._held(prediction)))
         return terms
 
     def _depth_terms(self, clip: Clip, prediction: Prediction, levels: list[dict[str, Tensor]],
@@ -181,25 +178,9 @@ class Joint(Method):
         views = [explained(clip, prediction, pair) for pair in self._held(prediction)]
         moving = opened(torch.cat(probabilities(views)) >= 0.5)
         if self.config.ground_weight > 0:
-            inv_depth = torch.cat([prediction.inv_depth[a][0] for a, _ in self._held(prediction)])
-            moving |= inv_depth < self._ground(clip, prediction).least(tolerance=BENEATH)
+            moving |= beneath(clip, prediction, self._held(prediction))
         # SSIM and the edges of classical flow reach over the border of what moves.
         return eroded((~moving).to(clip.images.dtype))
-
-    def _ground(self, clip: Clip, prediction: Prediction) -> Ground:
-        """Return the ground in the first frames of the stacked pairs."""
-        pairs = self._held(prediction)
-        inv_depth = torch.cat([prediction.inv_depth[a][0] for a, _ in pairs])
-        motion = SE3.cat([prediction.motion[pair] for pair in pairs])
-        return ground_plane(inv_depth, clip.camera.repeated(len(pairs)), motion)
-
-    def _sunk(self, clip: Clip, prediction: Prediction) -> Tensor:
-        """Return how far depth lies beneath the ground, as the mean of a logarithm over all pixels."""
-        ground = self._ground(clip, prediction)
-        inv_depth = torch.cat([prediction.inv_depth[a][0] for a, _ in self._held(prediction)])
-        beneath = inv_depth.detach() < ground.least(tolerance=BENEATH)
-        ratio = torch.where(beneath, ground.least(tolerance=RAISED) / inv_depth, torch.ones_like(inv_depth))
-        return masked_mean(ratio.log())
 
 
 def _halved(values: list[Tensor]) -> Tensor:
@@ -288,6 +269,14 @@ def cityscapes() -> Run:
     """The same on Cityscapes, frames twice as close; crop the car's bonnet off beforehand."""
     base = kitti()
     return replace(base, preset="cityscapes", data=replace(base.data, gap=2))
+
+
+def quick() -> Run:
+    """Half an hour on a GPU: the networks of ``kitti`` at 128x416, under a schedule that ends in time."""
+    base = kitti()
+    return replace(base, preset="quick", data=replace(base.data, height=128, width=416),
+                   optim=OptimConfig(lr=4e-4, batch_size=8, schedule="one_cycle", clip_norm=1.0),
+                   loop=LoopConfig(steps=4000, workers=2))
 
 
 def tiny() -> Run:
