@@ -9,7 +9,7 @@ from torch import Tensor
 
 from egoflow.config import LoopConfig
 from egoflow.geometry.se3 import SE3
-from egoflow.methods.base import Method
+from egoflow.methods.base import Method, both_flows
 from egoflow.registry import load_preset
 from egoflow.training.checkpoint import load_run
 from egoflow.training.trainer import Trainer
@@ -44,9 +44,10 @@ def test_each_network_alone_says_what_it_says_among_the_others(name: str, tmp_pa
         together = load_run(tmp_path / name)[1].predict(clip)
         depth = with_only(tmp_path / name, "depth_net").depth(clip.images[:, 1])  # type: ignore[operator]
         motion = motion_of(with_only(tmp_path / name, "motion_net"), clip.images)
-        flow = with_only(tmp_path / name, "flow_net").flow(clip.images[:, 1], clip.images[:, 2])  # type: ignore[operator]
+        there, back = both_flows(with_only(tmp_path / name, "flow_net"), clip)
     # Batches of another size add in another order.
     torch.testing.assert_close(depth[0], together.inv_depth[1][0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(motion.t, together.motion[1, 2].t, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(motion.R, together.motion[1, 2].R, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(flow[0], together.flow[1, 2][0], rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(there, together.flow[1, 2][0], rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(back, together.flow[2, 1][0], rtol=1e-4, atol=1e-3)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from egoflow.config import MotionMode
@@ -124,10 +125,15 @@ class Method(nn.Module, abc.ABC):
 def both_flows(method: Method, clip: Clip) -> tuple[Tensor, Tensor]:
     """Return the flow [B, 2, H, W] from the target t to the next frame of a clip, and the one back on its grid.
 
-    A method that predicts (t, t + 1) alone is asked again with the two frames exchanged. Raises ConfigError for a
-    method without flow between these frames.
+    Of a method whose flow works alone nothing else is asked: depth and flow of other frames cost three times as much.
+    One that predicts (t, t + 1) alone is asked again with the two frames exchanged. Raises ConfigError for a method
+    without flow between these frames.
     """
     here, there = clip.target, clip.target + 1
+    if method.needs_camera and hasattr(method, "flow"):
+        a, b = clip.images[:, here], clip.images[:, there]
+        flow_ab, flow_ba = method.flow(torch.cat((a, b)), torch.cat((b, a)))[0].chunk(2)  # type: ignore[operator]
+        return flow_ab, flow_ba
     found = method.predict(clip).flow
     if (here, there) not in found:
         raise ConfigError(f"{_name(method)}: this method gives no flow; use one of flow ('egoflow methods' lists them)")
