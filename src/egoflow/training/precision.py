@@ -7,7 +7,7 @@ def in_bfloat16(precision: str, device: torch.device) -> bool:
     """Say whether ``precision`` means bfloat16 on ``device``: ``auto`` does where the device multiplies in it.
 
     Those are GPUs that support it and CPUs with AMX: on two cores of one, a step of ``joint:tiny`` takes four fifths of
-    its time in float32 (docs/fit.md). Other CPUs convert back and forth, and are no faster.
+    its time in float32 (benchmarks/precision.py). Other CPUs convert back and forth.
     """
     if precision != "auto":
         return precision == "bfloat16"
