@@ -7,6 +7,8 @@ from egoflow.fit.footage import Footage
 FEW_FRAMES = 200
 SPREAD, RETURN = 0.1, 0.1
 UNEXPLAINED = 0.6
+STILL_FALLING = 1.01
+"""The last score is the lowest of all, but for what a few steps do."""
 
 
 def advice(footage: Footage, figures: dict[str, Any]) -> list[str]:
@@ -23,7 +25,7 @@ def advice(footage: Footage, figures: dict[str, Any]) -> list[str]:
     elif left["by_step"] and figures["chosen_step"] < left["by_step"][-1][0]:
         said.append("Depth got worse towards the end of training: more footage of the same kind will help more than a "
                     "longer --budget.")
-    elif left["by_step"] and min(left["by_step"], key=lambda row: row[1]) == left["by_step"][-1]:
+    elif left["by_step"] and left["by_step"][-1][1] <= STILL_FALLING * min(score for _, score in left["by_step"]):
         said.append("The last checkpoint left the least unexplained: a longer --budget will give better depth.")
     if sum(shot["frames"] for shot in figures["shots"]) < FEW_FRAMES:
         said.append("Film more: with fewer than 200 frames a network learns these views by heart, and other clips of "
