@@ -22,10 +22,11 @@ from egoflow.registry import load_method
 from egoflow.types import Clip, FrameSource
 
 CLIPS, FARTHER = 16, 2
-CLEARLY = 0.1
+CLEARLY = 0.5
 """By this share the last checkpoint must leave more unexplained than the best of its phase before that one is chosen.
 
-Closer scores say little of which has the better depth (benchmarks/proxy.py), and a schedule ends where it is best.
+Closer scores say little of which has the better depth (benchmarks/proxy.py), and a schedule ends where it is best. A
+depth that has collapsed leaves twice as much.
 """
 KEY = "held_out/unexplained"
 """What the log calls the figure."""
