@@ -23,7 +23,7 @@ import torch
 from egoflow.config import DataConfig, Run
 from egoflow.console import say
 from egoflow.data.clips import ClipDataset
-from egoflow.fit.proxy import held_out_clips, judged, last_will_do
+from egoflow.fit.proxy import held_out_clips, judged, last_will_do, unexplained_by_flat_depth
 from egoflow.methods.base import Method
 from egoflow.registry import build_method, load_preset
 from egoflow.training.budget import prepare
@@ -38,8 +38,8 @@ RECIPES = ("joint:tiny", "sfmlearner:tiny")
 CHECKPOINTS = 20
 
 
-def trained(recipe: str, world: str, steps: int, folder: Path) -> list[dict[str, float]]:
-    """Return score and abs_rel of every checkpoint of a training."""
+def trained(recipe: str, world: str, steps: int, folder: Path) -> tuple[list[dict[str, float]], float]:
+    """Return score and abs_rel of every checkpoint of a training, and the score of flat depth."""
     _, preset = load_preset(recipe)
     data: DataConfig = replace(preset.data, paths=(f"world:{world}&samples=1",), gap=1)
     loop = replace(preset.loop, steps=steps, save_every=steps // CHECKPOINTS, device="cpu", watchdog=False)
@@ -55,10 +55,11 @@ def trained(recipe: str, world: str, steps: int, folder: Path) -> list[dict[str,
         found = judged(method, clips, device)
         return found | {"true": held_out_figures(method, shown, device)["held_out/abs_rel"]}
 
-    Trainer(run, dataset, out=folder / "run", held_out=held_out_clips(run, sources), judge=judge).fit()
+    held_out = held_out_clips(run, sources)
+    Trainer(run, dataset, out=folder / "run", held_out=held_out, judge=judge).fit()
     rows = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
     return [{"step": row["step"], "score": row["held_out/unexplained"], "abs_rel": row["true"]}
-            for row in rows if row.get("held_out/unexplained") is not None]
+            for row in rows if row.get("held_out/unexplained") is not None], unexplained_by_flat_depth(held_out)
 
 
 def last_phase(recipe: str) -> float:
@@ -81,16 +82,16 @@ def main() -> None:
     for recipe in RECIPES:
         for world in WORLDS:
             folder = Path(tempfile.mkdtemp())
-            rows = trained(recipe, world, args.steps, folder)
+            rows, flat = trained(recipe, world, args.steps, folder)
             shutil.rmtree(folder)
             everything += rows
             score, error = ([row[key] for row in rows] for key in ("score", "abs_rel"))
             late = [row for row in rows if row["step"] > last_phase(recipe) * args.steps]
             lowest = min(late, key=lambda row: row["score"])
-            chosen = rows[-1] if last_will_do(score[-1], lowest["score"]) else lowest
+            chosen = rows[-1] if last_will_do(score[-1], lowest["score"], flat=flat) else lowest
             found[f"{recipe}, {world}"] = row = {
                 "spearman": spearman(score, error), "chosen": chosen["abs_rel"], "lowest_score": lowest["abs_rel"],
-                "best": min(row["abs_rel"] for row in late), "last": error[-1], "checkpoints": rows}
+                "best": min(row["abs_rel"] for row in late), "last": error[-1], "flat_score": flat, "checkpoints": rows}
             say(f"{recipe}, {world}: rank correlation {row['spearman']:.2f}; abs_rel chosen {row['chosen']:.3f}, "
                 f"lowest score {row['lowest_score']:.3f}, best {row['best']:.3f}, last {row['last']:.3f}")
     whole = spearman([row["score"] for row in everything], [row["abs_rel"] for row in everything])

@@ -1,16 +1,22 @@
 """A time becomes a number of steps, and training ends when the time is over."""
 
 import json
-import time
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
 
 from egoflow.errors import ConfigError
 from egoflow.methods.base import Phase
-from egoflow.training.budget import PLANNED, Budget, parse_budget, planned_steps, train_within
-from egoflow.types import Clip
+from egoflow.training.budget import (
+    PLANNED,
+    Budget,
+    parse_budget,
+    planned_steps,
+    seconds_of_a_step,
+    train_within,
+)
 from training.engine import SlidingClips, small_run
 
 
@@ -41,38 +47,32 @@ def test_steps_follow_from_the_time_of_a_step(tmp_path: Path) -> None:
     assert planned_steps(run, clips, Budget(steps=5), scratch=scratch) == (5, None)  # type: ignore[arg-type]
 
 
-def test_what_else_the_machine_does_in_a_trial_counts_for_nothing(tmp_path: Path) -> None:
-    class Disturbed(SlidingClips):
-        read = 0
-
-        def __getitem__(self, key: tuple[int, int]) -> Clip:
-            self.read += 1
-            time.sleep(1.0 if self.read % 30 == 0 else 0)
-            return super().__getitem__(key)
-
-    clips, run = Disturbed(slow=0.05), small_run(steps=7)
-    _, step_s = planned_steps(run, clips, Budget(seconds=100), scratch=tmp_path / "scratch")  # type: ignore[arg-type]
-    assert clips.read >= 60
-    assert step_s is not None
-    assert 0.2 <= step_s < 0.33
+def seconds(times: list[float], *shares: float) -> float:
+    """Return the seconds of a step of a trial whose first step ended at 9 s and whose others took these times."""
+    # Phases of one share are equal, as where two networks take turns.
+    phases = [Phase(name=str(share), share=share) for share in shares]
+    return seconds_of_a_step(phases, list(accumulate(times, initial=9.0)))
 
 
-def test_every_phase_has_its_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nine tenths of the steps read four clips at no cost, the last tenth's take .5 s each."""
-    class Slower(SlidingClips):
-        read = 0
+def test_what_else_the_machine_does_in_a_trial_counts_for_little() -> None:
+    assert seconds([0.5] * 29, 1.0) == pytest.approx(0.5)
+    assert seconds([0.5] * 15 + [20.0] + [0.5] * 13, 1.0) == pytest.approx(0.5 + 0.5 / 29)
 
-        def __getitem__(self, key: tuple[int, int]) -> Clip:
-            self.read += 1
-            time.sleep(0.125 if self.read > 4 * 18 else 0)
-            return super().__getitem__(key)
 
-    monkeypatch.setattr("egoflow.methods.sfmlearner.SfMLearner.phases", lambda self: (
-        Phase(name="first", share=0.9), Phase(name="second", share=0.1)))
-    monkeypatch.setattr("egoflow.training.budget._FIRST", 20)
-    _, step_s = planned_steps(small_run(steps=7), Slower(), Budget(seconds=1), scratch=tmp_path)  # type: ignore[arg-type]
-    assert step_s is not None
-    assert 0.05 < step_s < 0.2
+def test_a_phase_that_gets_dearer_halfway_costs_its_mean() -> None:
+    assert seconds([0.5] * 20 + [0.9] * 19, 1.0) == pytest.approx((20 * 0.5 + 19 * 0.9) / 39)
+
+
+@pytest.mark.parametrize(("shares", "expected"), [((0.5, 0.5), 1.5), ((0.25, 0.5, 0.25), 1.5), ((0.9, 0.1), 1.1)])
+def test_every_phase_has_its_share_of_the_time(shares: tuple[float, ...], expected: float) -> None:
+    """Whatever steps of it the trial had: phases of 1 s and of 2 s take turns."""
+    ends = [sum(shares[:i + 1]) for i in range(len(shares))]
+    times = [1.0 if sum(step / 20 >= end - 1e-9 for end in ends) % 2 == 0 else 2.0 for step in range(1, 20)]
+    assert seconds(times, *shares) == pytest.approx(expected)
+
+
+def test_a_trial_without_a_step_of_a_phase_asks_the_others() -> None:
+    assert seconds([1.0, 1.0, 1.0], 0.9, 0.1) == pytest.approx(1.0)
 
 
 def test_training_ends_with_its_time_and_is_not_begun_again(tmp_path: Path) -> None:

@@ -25,8 +25,15 @@ def test_a_torch_that_cannot_tell_trains_in_float32(monkeypatch: pytest.MonkeyPa
     assert not in_bfloat16("auto", CPU)
 
 
+def test_a_gpu_that_only_imitates_it_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    for real in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, real=real: (
+            including_emulation or real))
+        assert in_bfloat16("auto", torch.device("cuda")) is real
+
+
 def test_weights_and_their_updates_stay_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the same steps with and without; a hundredth of the rate is lost in the seven bits of bfloat16."""
+    """Of the same steps with and without: a step of a hundredth would be lost in the seven bits of bfloat16."""
     ends = []
     for can in (True, False):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda can=can: {"amx_bf16": can}, raising=False)

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     sources = _found(args.source)
     camera = str(Path(args.camera).resolve()) if args.camera and Path(args.camera).is_file() else args.camera
     with leave_no_trace(out, unless=lambda error: (out / "plan.json").exists()):
-        claim_folder(out, {"source": sources, "camera": args.camera, "frames": args.frames, "recipe": args.recipe,
+        claim_folder(out, {"source": sources, "camera": args.camera, "frames": args.frames, "recipe": recipe,
                            "seed": args.seed, "budget": str(budget), "settings": args.settings}, file="fit.json",
                      kind="fit")
         footage = gather(sources, camera=camera, frames=args.frames, out=out)

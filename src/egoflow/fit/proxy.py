@@ -22,12 +22,6 @@ from egoflow.registry import load_method
 from egoflow.types import Clip, FrameSource
 
 CLIPS, FARTHER = 16, 2
-CLEARLY = 0.5
-"""By this share the last checkpoint must leave more unexplained than the best of its phase before that one is chosen.
-
-Closer scores say little of which has the better depth (benchmarks/proxy.py), and a schedule ends where it is best. A
-depth that has collapsed leaves twice as much.
-"""
 KEY = "held_out/unexplained"
 """What the log calls the figure."""
 
@@ -54,9 +48,12 @@ def judged(method: Method, clips: Sequence[Clip], device: torch.device) -> dict[
     return {KEY: value} if value == value else {}
 
 
-def last_will_do(last: float, best: float) -> bool:
-    """Say whether the last checkpoint of a training is chosen, given its score and the lowest of its phase."""
-    return last <= (1 + CLEARLY) * best
+def last_will_do(last: float, best: float, *, flat: float) -> bool:
+    """Say whether the last checkpoint is chosen: its score is nearer to the lowest of its phase than to flat depth's.
+
+    Closer scores say little of which has the better depth (benchmarks/proxy.py), and a schedule ends where it is best.
+    """
+    return last <= (best + flat) / 2
 
 
 def unexplained_flow(method: Method, clips: Sequence[Clip], *, device: torch.device) -> float:

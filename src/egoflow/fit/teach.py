@@ -141,13 +141,16 @@ def _train(folder: Path, plan: Plan, sources: Sequence[FrameSource], held_out: l
              f"{plan.run.loop.steps}: the machine was busy")
 
 
-def choose(folder: Path, history: Sequence[tuple[int, float]]) -> Path:
-    """Return the last checkpoint, or that with the lowest score of its phase where the last is clearly worse."""
+def choose(folder: Path, history: Sequence[tuple[int, float]], *, flat: float) -> Path:
+    """Return the last checkpoint, or that with the lowest score of its phase where the last is clearly worse.
+
+    ``flat`` is the score of a depth that is the same everywhere.
+    """
     best = folder / "best.safetensors"
     if not (history and best.exists()):
         return folder / LAST
     lowest = checkpoint.read(best)[1].best
-    return folder / LAST if last_will_do(history[-1][1], lowest) else best
+    return folder / LAST if last_will_do(history[-1][1], lowest, flat=flat) else best
 
 
 def _stand_in_camera(out: Path) -> str:
@@ -162,13 +165,13 @@ def _stand_in_camera(out: Path) -> str:
 def _chosen(out: Path, folder: Path, plan: Plan, held_out: list[Clip]) -> Scores:
     """Write the chosen checkpoint as the model; raise TrainingError where it is no better than an untrained one."""
     history = _history(folder / "log.jsonl")
-    path = choose(folder, history)
+    flat = unexplained_by_flat_depth(held_out)
+    path = choose(folder, history, flat=flat)
     _, method, state = checkpoint.load_run(path)
     _, at_last, _ = checkpoint.read(folder / LAST)
     device = pick_device(plan.run.loop.device)
     torch.manual_seed(plan.run.loop.seed)
     before = judged(build_method(plan.run).to(device), held_out, device).get(KEY)
-    flat = unexplained_by_flat_depth(held_out)
     values = unexplained_by_pair(method.to(device), held_out, device=device)
     chosen = sum(values) / len(values) if values else None
     if chosen is not None and before is not None and chosen >= before:

@@ -44,6 +44,9 @@ class Method(nn.Module, abc.ABC):
     target: int
     supervised: bool = False
     """Its losses read ``clip.truth``: the training clips must bring it."""
+    flow_alone: bool = False
+    """Its ``flow(image_a, image_b)`` gives flows from a to b, at full size first, as ``predict`` does, and asks nothing
+    else."""
     needs_camera: bool = True
     """False for methods of flow alone, which never read ``clip.camera``: footage without intrinsics will do."""
     start: StartSchedule = StartSchedule()
@@ -130,7 +133,7 @@ def both_flows(method: Method, clip: Clip) -> tuple[Tensor, Tensor]:
     without flow between these frames.
     """
     here, there = clip.target, clip.target + 1
-    if method.needs_camera and hasattr(method, "flow"):
+    if method.flow_alone:
         a, b = clip.images[:, here], clip.images[:, there]
         flow_ab, flow_ba = method.flow(torch.cat((a, b)), torch.cat((b, a)))[0].chunk(2)  # type: ignore[operator]
         return flow_ab, flow_ba

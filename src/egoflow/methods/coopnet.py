@@ -91,6 +91,7 @@ class _Branches:
 class CoopNet(Method):
     """Depth, motion and flow that cooperate pixel by pixel; each network works alone afterwards."""
 
+    flow_alone = True
     mixture: Tensor
     loss_average: Tensor
     loss_start: Tensor

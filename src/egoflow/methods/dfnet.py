@@ -75,6 +75,8 @@ class Config:
 class DFNet(Method):
     """Depth, motion and flow with cross-task consistency; each network works alone afterwards."""
 
+    flow_alone = True
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config = config

@@ -58,7 +58,7 @@ class Config:
     movers: bool = True
     """Leave what moves by itself out of what teaches depth and motion."""
     alone: Share = 0.6
-    """Share of the steps in which depth and motion learn alone, at two fifths of the cost."""
+    """Share of the steps in which depth and motion learn alone, at three fifths of the cost."""
     ramp: Share = 0.3
     """Share of a phase in which the agreement of depths and of flows climbs from 0."""
     warm_up: Share = 0.4
@@ -67,6 +67,8 @@ class Config:
 
 class Joint(Method):
     """Depth, motion and flow that must agree on what is static; each network works alone afterwards."""
+
+    flow_alone = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

@@ -175,7 +175,7 @@ def _flow_painter(prediction: Path, kind: str, largest: float) -> tuple[Layer, P
         flow, valid = read_flow(file)
         # Made smaller first: colouring takes longer than all else of a report.
         size = image.shape[1::-1]
-        small = cv2.resize(np.where(valid[..., None], flow, 0), size, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(flow, size, interpolation=cv2.INTER_AREA)
         seen = cv2.resize(valid.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT) > 0
         return flow_colours(np.moveaxis(small, 2, 0), seen, largest=largest)
 

@@ -7,10 +7,11 @@ of a method has its share of the time. Reading frames and the two-view start are
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 from egoflow.config import Run
 from egoflow.console import duration, note, track
@@ -76,10 +77,7 @@ def planned_steps(run: Run, dataset: ClipDataset, budget: Budget, *, scratch: Pa
 
 
 def _trial(run: Run, dataset: ClipDataset, steps: int, scratch: Path) -> float:
-    """Return the seconds of a step: each phase's median by its share, the first step of all left out.
-
-    A median, because what else the machine does for some seconds of a trial would cost the whole training steps.
-    """
+    """Return the seconds of a step of a throw-away training."""
     loop = replace(run.loop, steps=steps, minutes=None, log_every=1, save_every=steps, watchdog=False)
     # A trial that was killed has left its folder.
     shutil.rmtree(scratch, ignore_errors=True)
@@ -89,10 +87,20 @@ def _trial(run: Run, dataset: ClipDataset, steps: int, scratch: Path) -> float:
         ends = [json.loads(line)["time_s"] for line in (scratch / "log.jsonl").read_text().splitlines()]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    seen: dict[Phase, list[float]] = {}
+    return seconds_of_a_step(trainer.method.phases(), ends)
+
+
+def seconds_of_a_step(phases: Sequence[Phase], ends: Sequence[float]) -> float:
+    """Return the mean seconds of a step whose phases have their shares, given when each step of a trial ended.
+
+    The first step, a warm-up, is left out. One counts as twice its phase's median at most: what else the machine does
+    for some seconds of a trial would cost the whole training steps.
+    """
+    seen: dict[tuple[Phase, float], list[float]] = {}
     for step, (before, after) in enumerate(pairwise(ends), start=1):
-        seen.setdefault(phase_at(trainer.method.phases(), step / steps)[0], []).append(after - before)
-    return sum(phase.share * median(times) for phase, times in seen.items()) / sum(phase.share for phase in seen)
+        seen.setdefault(phase_at(phases, step / len(ends)), []).append(after - before)
+    usual = {key: mean(min(time, 2 * median(times)) for time in times) for key, times in seen.items()}
+    return sum(phase.share * usual[phase, start] for phase, start in seen) / sum(phase.share for phase, _ in seen)
 
 
 def train_within(run: Run, dataset: ClipDataset, budget: Budget, *, out: Path, held_out: list[Clip] | None = None,
