@@ -62,7 +62,7 @@ class Scores:
 def teach(out: Path, plan: Plan, sources: Sequence[FrameSource]) -> tuple[Plan, Scores]:
     """Train below ``out/training`` and write ``out/model.safetensors``, or go on with it.
 
-    Raises TrainingError where training collapses twice, or where no checkpoint is better than none.
+    Raises TrainingError where training collapses twice, or where the checkpoint that is chosen is no better than none.
     """
     folder = out / "training"
     if ended(out):
