@@ -285,5 +285,5 @@ def tiny() -> Run:
     """Minutes on a CPU: small networks on three frames of 64x192."""
     return Run(method="joint", preset="tiny", start="two_view", motion="solved", config=Config(network="tiny"),
                data=DataConfig(height=64, width=192, augment=Augment(flip=True, colour=0.2, scale_crop=0.2)),
-               optim=OptimConfig(lr=2e-3, batch_size=4, schedule="one_cycle", clip_norm=1.0),
+               optim=OptimConfig(lr=7e-4, batch_size=4, schedule="one_cycle", clip_norm=1.0),
                loop=LoopConfig(steps=1200, log_every=10, save_every=200))
