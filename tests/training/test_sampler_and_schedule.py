@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egoflow.config import OptimConfig
-from egoflow.training.optim import clip_gradients, learning_rate, make_optimizer
+from egoflow.training.optim import clip_gradients, learning_rate, make_optimizer, set_rate
 from egoflow.training.sampler import StepSampler
 
 
@@ -65,10 +65,23 @@ def test_decoupled_weight_decay_shrinks_beside_the_step(decoupled: bool, expecte
     """Adam's first step is lr whatever the gradient's size; AdamW takes lr * decay * weight off as well."""
     module = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.ones_(module.weight)
-    optimizer = make_optimizer(module, OptimConfig(lr=0.1, weight_decay=0.5, decoupled_weight_decay=decoupled))
+    optimizer = make_optimizer(module, OptimConfig(lr=0.1, weight_decay=0.5, decoupled_weight_decay=decoupled), rates={})
     module.weight.grad = torch.ones_like(module.weight)
     optimizer.step()
     assert float(module.weight.detach()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_networks_move_at_their_own_rates() -> None:
+    """Adam's first step is the rate whatever the gradient; a name that only begins like another is none of it."""
+    method = torch.nn.ModuleDict({name: torch.nn.Linear(1, 1, bias=False) for name in ("depth_net", "flow_net", "flow")})
+    before = {name: float(method[name].weight.detach()) for name in method}
+    optimizer = make_optimizer(method, OptimConfig(lr=5.0), rates={"flow_net": 3.0})
+    set_rate(optimizer, 0.1)
+    for network in method.values():
+        network.weight.grad = torch.full_like(network.weight, 7.0)
+    optimizer.step()
+    moved = {name: before[name] - float(method[name].weight.detach()) for name in method}
+    assert moved == pytest.approx({"depth_net": 0.1, "flow_net": 0.3, "flow": 0.1}, abs=1e-5)
 
 
 def test_halving_counts_within_a_phase_and_rises_from_a_hundredth() -> None:

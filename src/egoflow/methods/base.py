@@ -1,7 +1,7 @@
 """What every method is: predict, losses, phases. Method classes are final; only this one is abstract."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,6 +47,8 @@ class Method(nn.Module, abc.ABC):
     flow_alone: bool = False
     """Its ``flow(image_a, image_b)`` gives flows from a to b, at full size first, as ``predict`` does, and asks nothing
     else."""
+    rates: Mapping[str, float] = {}
+    """Factors of ``optim.lr`` of networks, by the names of their attributes; 1 where none is said."""
     needs_camera: bool = True
     """False for methods of flow alone, which never read ``clip.camera``: footage without intrinsics will do."""
     start: StartSchedule = StartSchedule()

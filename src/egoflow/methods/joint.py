@@ -19,7 +19,7 @@ import pydantic
 import torch
 from torch import Tensor
 
-from egoflow.config import Amount, Augment, DataConfig, LoopConfig, OptimConfig, Run, Share
+from egoflow.config import Amount, Augment, DataConfig, LoopConfig, OptimConfig, Positive, Run, Share
 from egoflow.geometry.flow import backward_warp
 from egoflow.geometry.pixels import resize_image, resize_map, resize_mask
 from egoflow.geometry.precision import full_precision
@@ -61,6 +61,8 @@ class Config:
     """Share of the steps in which depth and motion learn alone, at three fifths of the cost."""
     ramp: Share = 0.3
     """Share of a phase in which the agreement of depths and of flows climbs from 0."""
+    flow_rate: Positive = 1.0
+    """Of the flow network's learning rate, in units of the others'."""
     warm_up: Share = 0.4
     """Share of the joint phase before anything is called moving or beneath the ground: wrong depth looks like both."""
 
@@ -76,6 +78,7 @@ class Joint(Method):
         self.clip_length, self.target = config.frames, config.frames // 2
         self.sources = [i for i in range(config.frames) if i != self.target]
         self.pairs = both_ways(self.target, self.sources)
+        self.rates = {"flow_net": config.flow_rate}
         # Whole until something may be called moving.
         self.start = StartSchedule(hold=config.alone + config.warm_up * (1 - config.alone))
         self.depth_net, self.motion_net, self.flow_net = networks(config.network)
@@ -282,8 +285,12 @@ def quick() -> Run:
 
 
 def tiny() -> Run:
-    """Minutes on a CPU: small networks on three frames of 64x192."""
-    return Run(method="joint", preset="tiny", start="two_view", motion="solved", config=Config(network="tiny"),
+    """Minutes on a CPU: small networks on three frames of 64x192.
+
+    Depth falls back to flat at the rate that flow, learnt in the last two fifths of the steps, needs.
+    """
+    return Run(method="joint", preset="tiny", start="two_view", motion="solved",
+               config=Config(network="tiny", flow_rate=3),
                data=DataConfig(height=64, width=192, augment=Augment(flip=True, colour=0.2, scale_crop=0.2)),
                optim=OptimConfig(lr=7e-4, batch_size=4, schedule="one_cycle", clip_norm=1.0),
                loop=LoopConfig(steps=1200, log_every=10, save_every=200))

@@ -1,6 +1,7 @@
 """The optimiser and its schedule, a pure function of progress so that a resumed run needs no schedule state."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +9,23 @@ from torch import Tensor, nn
 from egoflow.config import OptimConfig
 
 
-def make_optimizer(method: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """Return fused Adam or AdamW over all parameters; those that a phase freezes get no gradient and are left alone."""
+def make_optimizer(method: nn.Module, config: OptimConfig, *, rates: Mapping[str, float]) -> torch.optim.Optimizer:
+    """Return fused Adam or AdamW, one group for each factor of the rate in ``rates`` (``Method.rates``).
+
+    What a phase freezes gets no gradient and is left alone.
+    """
     kind = torch.optim.AdamW if config.decoupled_weight_decay else torch.optim.Adam
-    return kind(method.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
+    of_factor: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in method.named_parameters():
+        of_factor.setdefault(rates.get(name.split(".")[0], 1.0), []).append(parameter)
+    groups = [{"params": parameters, "factor": factor} for factor, parameters in of_factor.items()]
+    return kind(groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rate of the next step, that of each group times its factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
 
 
 def clip_gradients(method: nn.Module, limit: float | None) -> Tensor:

@@ -24,7 +24,7 @@ from egoflow.training import checkpoint, distributed
 from egoflow.training.checkpoint import State
 from egoflow.training.held_out import Judge, held_out_figures
 from egoflow.training.layout import lay_out
-from egoflow.training.optim import clip_gradients, learning_rate, make_optimizer
+from egoflow.training.optim import clip_gradients, learning_rate, make_optimizer, set_rate
 from egoflow.training.precision import in_bfloat16
 from egoflow.training.recording import Recorder
 from egoflow.training.sampler import StepSampler
@@ -60,7 +60,7 @@ class Trainer:
         torch.manual_seed(run.loop.seed)
         self.method: Method = build_method(run)
         lay_out(self.method, device=self.device, channels_last=run.loop.channels_last)
-        self.optimizer = make_optimizer(self.method, run.optim)
+        self.optimizer = make_optimizer(self.method, run.optim, rates=self.method.rates)
         self.state, self.watchdog = State(), Watchdog()
         if resume:
             self._restore()
@@ -140,8 +140,7 @@ class Trainer:
         done = (step - 1) / self.run.loop.steps
         within = self._enter_phase(done)
         rate = learning_rate(self.run.optim, done, within)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             terms, prediction = self.wrapped(clip, within, done)
