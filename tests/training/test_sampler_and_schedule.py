@@ -65,7 +65,8 @@ def test_decoupled_weight_decay_shrinks_beside_the_step(decoupled: bool, expecte
     """Adam's first step is lr whatever the gradient's size; AdamW takes lr * decay * weight off as well."""
     module = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.ones_(module.weight)
-    optimizer = make_optimizer(module, OptimConfig(lr=0.1, weight_decay=0.5, decoupled_weight_decay=decoupled), rates={})
+    config = OptimConfig(lr=0.1, weight_decay=0.5, decoupled_weight_decay=decoupled)
+    optimizer = make_optimizer(module, config, rates={})
     module.weight.grad = torch.ones_like(module.weight)
     optimizer.step()
     assert float(module.weight.detach()) == pytest.approx(expected, abs=1e-6)
@@ -73,7 +74,8 @@ def test_decoupled_weight_decay_shrinks_beside_the_step(decoupled: bool, expecte
 
 def test_networks_move_at_their_own_rates() -> None:
     """Adam's first step is the rate whatever the gradient; a name that only begins like another is none of it."""
-    method = torch.nn.ModuleDict({name: torch.nn.Linear(1, 1, bias=False) for name in ("depth_net", "flow_net", "flow")})
+    names = ("depth_net", "flow_net", "flow")
+    method = torch.nn.ModuleDict({name: torch.nn.Linear(1, 1, bias=False) for name in names})
     before = {name: float(method[name].weight.detach()) for name in method}
     optimizer = make_optimizer(method, OptimConfig(lr=5.0), rates={"flow_net": 3.0})
     set_rate(optimizer, 0.1)
