@@ -60,9 +60,9 @@ def test_without_a_healthy_step_training_begins_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("symptom", "setting"), [
-    ("zero motion", "data.gap=2"), ("constant depth", "optim.lr=0.000666667"),
-    ("saturated depth", "optim.lr=0.000666667"), ("mask at 0", "optim.lr=0.000666667"),
-    ("not finite", "optim.lr=0.000666667")])
+    ("zero motion", "data.gap=2"), ("constant depth", "optim.lr=0.000233333"),
+    ("saturated depth", "optim.lr=0.000233333"), ("mask at 0", "optim.lr=0.000233333"),
+    ("not finite", "optim.lr=0.000233333")])
 def test_each_symptom_has_its_knob(symptom: str, setting: str) -> None:
     _, run = load_preset("joint:tiny")
     assert knob(symptom, run) == setting
@@ -111,11 +111,11 @@ def test_one_collapse_is_mended_and_two_are_told(tmp_path: Path, monkeypatch: py
     plan = Plan(run=run, seconds=None)
     sources = [type("Source", (), {"camera": SlidingClips()[0, 0].camera})()]
     if collapses == 1:
-        assert teach(tmp_path, plan, sources)[0].changes == ("optim.lr=0.000666667",)  # type: ignore[arg-type]
-        assert rates == pytest.approx([2e-3, 2e-3 / 3], rel=1e-4)
-        assert "optim.lr=0.000666667" in (tmp_path / "plan.json").read_text()
+        assert teach(tmp_path, plan, sources)[0].changes == ("optim.lr=0.000233333",)  # type: ignore[arg-type]
+        assert rates == pytest.approx([7e-4, 7e-4 / 3], rel=1e-4)
+        assert "optim.lr=0.000233333" in (tmp_path / "plan.json").read_text()
     else:
-        with pytest.raises(TrainingError, match="saturated depth.*tried already: optim.lr=0.000666667"):
+        with pytest.raises(TrainingError, match="saturated depth.*tried already: optim.lr=0.000233333"):
             teach(tmp_path, plan, sources)  # type: ignore[arg-type]
 
 
