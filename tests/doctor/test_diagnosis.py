@@ -1,6 +1,8 @@
 """Every defect is named for what it is, and what is right passes."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,9 +11,10 @@ import pytest
 
 from doctor.footage import drive, hand_held
 from egoflow.data.cameras import parse_camera
+from egoflow.data.formats import write_image
 from egoflow.data.open import open_source
-from egoflow.doctor.diagnosis import diagnose, training_size
-from egoflow.doctor.intrinsics import assumed_camera
+from egoflow.doctor.diagnosis import diagnose, training_size, unbroken
+from egoflow.doctor.intrinsics import assumed_camera, centred
 from egoflow.doctor.motion import most_movers
 from egoflow.errors import DataError
 from egoflow.types import FrameSource
@@ -140,6 +143,43 @@ def test_a_plane_has_no_focal_length_anywhere() -> None:
     assert found.suggested_camera().startswith("fov=")
     told = next(finding for finding in found.findings if finding.name == "no_camera")
     assert "does not show it: of one plane" in told.text
+
+
+def test_a_suggested_focal_length_keeps_the_axis_that_is_known() -> None:
+    clip = hand_held(0)
+    wrong = replace(clip.camera, fx=clip.camera.fx * 2, fy=clip.camera.fy * 2, cx=clip.camera.cx + 3.25)
+    found = diagnose(clip, camera=wrong)
+    assert found.contradicts_camera()
+    suggested = parse_camera(found.suggested_camera(), height=160, width=240)
+    assert float(suggested.fx) == pytest.approx(120, rel=0.08)
+    assert (float(suggested.cx), float(suggested.cy)) == (float(wrong.cx), float(wrong.cy))
+    # Of pixels that are not square no focal length is estimated.
+    flat = replace(found, camera=replace(wrong, fy=wrong.fy / 2))
+    assert not flat.contradicts_camera()
+
+
+def test_the_axis_of_a_stand_in_is_that_of_the_picture_between_bars() -> None:
+    stand_in = parse_camera("fov=60", height=720, width=1280)
+    assert centred(stand_in, (0, 0, 0, 0)) == stand_in
+    moved = centred(stand_in, (0, 144, 20, 0))
+    assert (float(moved.cx), float(moved.cy)) == (20 + 1259 / 2, 575 / 2)
+    assert float(moved.fx) == float(stand_in.fx)
+
+
+def test_no_pair_lies_across_a_cut_or_a_gap() -> None:
+    shots, runs = [range(10), range(10, 30)], [range(4), range(4, 14), range(14, 30)]
+    assert unbroken(shots, runs) == [range(4), range(4, 10), range(10, 14), range(14, 30)]
+
+
+def test_frames_of_which_no_three_follow_one_another_teach_nothing(tmp_path: Path) -> None:
+    """Numbered in pairs: 0 1, 10 11, 20 21, …"""
+    clip = hand_held(0)
+    for k in range(12):
+        write_image(tmp_path / f"{10 * (k // 2) + k % 2:06d}.png", clip.image(k))
+    found = diagnose(open_source(tmp_path, camera="fov=90"), camera=None)
+    assert found.verdict == "cannot"
+    assert found.findings[0].name == "short"
+    assert "no 3 frames follow one another" in found.findings[0].text
 
 
 def test_an_assumed_camera_fills_what_bars_leave_of_the_frame() -> None:

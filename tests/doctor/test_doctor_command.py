@@ -1,11 +1,12 @@
 """egoflow doctor: text, JSON, a page, and one line for what is wrong."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
-from egoflow.cli import main
+from egoflow.cli import command_parser, main
 
 SMALL = "world:{}?frames=22&height=128&width=192&samples=1"
 MOVING, TURNING = SMALL.format("boxes") + "&speed=5&texture_ratio=1&seed=1", SMALL.format("boxes") + (
@@ -18,6 +19,15 @@ def test_text_names_the_next_command(capsys: pytest.CaptureFixture[str]) -> None
     assert "world" in shown.splitlines()[0] or "boxes" in shown.splitlines()[0]
     assert "next: egoflow train joint:tiny --data" in shown
     assert "data.gap=" in shown
+
+
+def test_the_command_that_is_named_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    """Frames from the end are one word, and every clip has a run of its own name."""
+    assert main(["doctor", MOVING, "--frames=-18:"]) == 0
+    command = shlex.split(capsys.readouterr().out.split("next: egoflow ")[1])
+    args = command_parser(command[0])[0].parse_args(command[1:])
+    assert args.frames == "-18:"
+    assert args.out == "runs/boxes"
 
 
 def test_a_clip_that_cannot_teach_fails(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from egoflow.fit import examine as module
 from egoflow.fit.examine import Examined, camera_facts
 from egoflow.fit.footage import gather, read_footage
 from egoflow.types import FrameSource
+from egoflow.worlds.base import load_world
 
 TRUE_FOCAL_PX = 120.0
 
@@ -35,7 +36,7 @@ def test_the_focal_length_of_a_camera_that_turns_is_learnt(tmp_path: Path, monke
     # Nor is a lens that the clip states taken: frames are examined as they are trained on.
     stated = json.loads((tmp_path / "hand" / "camera.json").read_text()) | {"distortion": [0.5, 0, 0, 0]}
     (tmp_path / "hand" / "camera.json").write_text(json.dumps(stated))
-    found = gather([clip], camera="learn", frames=None, out=tmp_path / "out")
+    found = gather([clip], camera="learn", frames=None, gap=None, out=tmp_path / "out")
     assert found.facts[0]["camera"]["from"] == "footage"
     learnt = parse_camera(found.facts[0]["camera"]["words"], height=160, width=240)
     assert float(learnt.fx) == pytest.approx(TRUE_FOCAL_PX, rel=0.05)
@@ -48,12 +49,12 @@ def test_the_focal_length_of_a_camera_that_turns_is_learnt(tmp_path: Path, monke
     # It is looked at once.
     assert read_footage(tmp_path / "out") == found
     monkeypatch.setattr(module, "diagnose", lambda *args, **kwargs: pytest.fail("looked again"))
-    assert gather([clip], camera="learn", frames=None, out=tmp_path / "out") == found
+    assert gather([clip], camera="learn", frames=None, gap=None, out=tmp_path / "out") == found
 
 
 def test_on_a_rail_nothing_is_called_calibrated(tmp_path: Path) -> None:
     clip = filmed(tmp_path / "rail", hand_held(0, turn_deg=0.0))
-    found = gather([clip], camera=None, frames=None, out=tmp_path / "out")
+    found = gather([clip], camera=None, frames=None, gap=None, out=tmp_path / "out")
     assert found.facts[0]["camera"] == {"from": "assumed", "words": "fov=65"}
     assert found.facts[0]["focal"]["focal_px"] is None
     assert "hardly turns" in found.facts[0]["focal"]["reason"]
@@ -64,7 +65,7 @@ def test_a_useless_clip_among_others_is_left_out(tmp_path: Path, capsys: pytest.
     good = filmed(tmp_path / "good", hand_held(0), camera=True)
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     broken = str(tmp_path / "broken.mp4")
-    found = gather([broken, still, good], camera=None, frames=None, out=tmp_path / "out")
+    found = gather([broken, still, good], camera=None, frames=None, gap=None, out=tmp_path / "out")
     assert [shot.facts for shot in found.shots] == [1]
     assert found.facts[1]["camera"]["from"] == "given"
     assert [about["verdict"] for about in found.facts][0] == "cannot"
@@ -72,12 +73,30 @@ def test_a_useless_clip_among_others_is_left_out(tmp_path: Path, capsys: pytest.
     assert "still: left out: " in said
     assert f"left out: {broken}: not a readable video" in said
     with pytest.raises(DataError, match="still: cannot teach depth, nor can the 1 others: "):
-        gather([still, still], camera=None, frames=None, out=tmp_path / "none")
+        gather([still, still], camera=None, frames=None, gap=None, out=tmp_path / "none")
     for paths, message in (([broken], "broken.mp4: not a readable video"),
                            ([broken, broken], "none of the 2 sources can be opened; the first: .*broken.mp4: not a"),
                            ([good, "gone.mp4"], "gone.mp4: no such file or folder")):
         with pytest.raises(DataError, match=message):
-            gather(paths, camera=None, frames=None, out=tmp_path / "none")
+            gather(paths, camera=None, frames=None, gap=None, out=tmp_path / "none")
+
+
+def test_a_camera_that_is_found_is_of_its_own_clip_alone(tmp_path: Path) -> None:
+    """Two clips of one folder; the axis that the first one's words name lies far outside the second one's frames."""
+    small = load_world("boxes", seed=1, frames=22, height=64, width=96, speed=5.0, texture_ratio=1.0)
+    for name, source in (("a", hand_held(0)), ("b", small)):
+        filmed(tmp_path / "clips" / name / "image", source)
+        write_camera(tmp_path / "clips" / name / "camera.json", source.camera)
+    found = gather([str(tmp_path / "clips")], camera="learn", frames=None, gap=1, out=tmp_path / "out")
+    assert [shot.source(tmp_path / "out").camera.width for shot in found.shots] == [240, 96]
+    assert found.facts[0]["camera"]["from"] == "footage"
+
+
+def test_a_gap_that_is_asked_for_decides_which_shots_are_long_enough(tmp_path: Path) -> None:
+    clip = filmed(tmp_path / "hand", hand_held(0), camera=True)
+    assert gather([clip], camera=None, frames=None, gap=2, out=tmp_path / "two").gap == 2
+    with pytest.raises(DataError, match="no shot is long enough for a frame distance of 13"):
+        gather([clip], camera=None, frames=None, gap=13, out=tmp_path / "far")
 
 
 def _examined(*, known: bool = False, interval: tuple[float, float] | None = None, width: int = 1920, bar: int = 0

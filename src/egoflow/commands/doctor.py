@@ -108,15 +108,24 @@ def _text(args: argparse.Namespace, path: str, source: "FrameSource", diagnosis:
 def _next(args: argparse.Namespace, path: str, source: "FrameSource", diagnosis: "Diagnosis") -> str:
     """Return the command to train with, on the frames and with the camera that can teach."""
     from egoflow.console import command_line
+    from egoflow.data.open import is_straightened
 
-    wrong = "wrong_camera" in diagnosis.names() and diagnosis.focal.observable
-    camera = diagnosis.suggested_camera() if wrong or not diagnosis.camera_known else args.camera
+    # A suggestion says nothing of a lens: with one, the frames would not be those that were looked at.
+    mended = diagnosis.contradicts_camera() and not is_straightened(source)
+    camera = diagnosis.suggested_camera() if mended or not diagnosis.camera_known else args.camera
     frames = _slice(args, source, diagnosis)
     height, width = diagnosis.size
     words: list[object] = ["train", "joint:tiny", "--data", path, *(["--camera", camera] if camera else []),
-                           *(["--frames", frames] if frames else []), "--out", "runs/clip", "--set",
+                           *([f"--frames={frames}"] if frames else []), "--out", f"runs/{_short_name(path)}", "--set",
                            f"data.gap={diagnosis.gap}", f"data.height={height}", f"data.width={width}"]
     return f"  next: {command_line(*words)}"
+
+
+def _short_name(path: str) -> str:
+    """Return the name of a run for a clip: that of its file or folder without the ending, or of its world."""
+    from pathlib import Path
+
+    return Path(path.split("?")[0].removeprefix("world:")).stem or "clip"
 
 
 def _slice(args: argparse.Namespace, source: "FrameSource", diagnosis: "Diagnosis") -> str | None:

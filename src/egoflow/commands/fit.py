@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from egoflow.data.files import claim_folder, leave_no_trace, remove_leftovers
     from egoflow.fit.footage import gather
     from egoflow.fit.outcome import finish
-    from egoflow.fit.plan import wanted_preset
+    from egoflow.fit.plan import asked_gap, wanted_preset
     from egoflow.training.budget import parse_budget
     from egoflow.training.distributed import pick_device
     from egoflow.training.trainer import Stopped
@@ -64,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
         claim_folder(out, {"source": sources, "camera": args.camera, "frames": args.frames, "recipe": recipe,
                            "seed": args.seed, "budget": str(budget), "settings": args.settings}, file="fit.json",
                      kind="fit")
-        footage = gather(sources, camera=camera, frames=args.frames, out=out)
+        footage = gather(sources, camera=camera, frames=args.frames, out=out,
+                         gap=asked_gap(recipe, args.settings))
         remove_leftovers(out)
         try:
             plan, scores = _taught(out, footage, budget, args, recipe=recipe)

@@ -156,6 +156,11 @@ def _refuse_other_folders(path: Path) -> None:
         raise DataError(f"{path}: a folder of videos; name one of them, for instance {path / videos[0]}")
 
 
+def is_straightened(source: FrameSource) -> bool:
+    """Say whether a lens is taken out of a source's frames."""
+    return isinstance(source.source if isinstance(source, FrameSlice) else source, Straightened)
+
+
 def continuous_runs(source: FrameSource) -> list[range]:
     """Return the runs of frames without a gap between neighbours.
 

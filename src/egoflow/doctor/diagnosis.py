@@ -3,14 +3,16 @@
 ``cannot`` teach depth: a finding that no setting mends; ``usable``: with the remedies that are named; else ``good``.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
+from egoflow.data.open import continuous_runs
 from egoflow.doctor.finding import Finding
 from egoflow.doctor.focal import FocalEstimate, asked_pairs, estimate_focal
-from egoflow.doctor.intrinsics import assumed_camera, camera_findings, fits
+from egoflow.doctor.intrinsics import assumed_camera, camera_findings, centred, fits, has_square_pixels
 from egoflow.doctor.light import light_findings
 from egoflow.doctor.motion import MANY_MOVERS, best_gap, is_still, motion_findings
 from egoflow.doctor.pairs import (
@@ -42,6 +44,8 @@ class Diagnosis:
     gaps: tuple[GapReport, ...]
     pairs: tuple[PairReport, ...]
     focal: FocalEstimate
+    camera: Camera
+    """The one that the pairs were looked at with: a stand-in where none is known."""
     camera_known: bool
     findings: tuple[Finding, ...]
     gap: int
@@ -67,11 +71,15 @@ class Diagnosis:
 
     def suggested_camera(self) -> str:
         """Return what --camera may be where nobody knows it: what the footage suggests, else a phone's."""
-        found = self.survey
         if not self.focal.observable:
-            return assumed_camera(found)
+            return assumed_camera(self.survey)
         focal = f"{self.focal.focal_px:.1f}"
-        return f"{focal},{focal},{(found.width - 1) / 2:g},{(found.height - 1) / 2:g}"
+        return f"{focal},{focal},{float(self.camera.cx):g},{float(self.camera.cy):g}"
+
+    def contradicts_camera(self) -> bool:
+        """Say whether the footage shows another focal length than the camera that is given, of square pixels."""
+        return (self.camera_known and self.focal.observable and has_square_pixels(self.camera)
+                and not fits(self.camera, self.focal))
 
     def json(self) -> dict[str, Any]:
         """Return everything but the pixels as plain data."""
@@ -99,18 +107,21 @@ def diagnose(source: FrameSource, *, camera: Camera | None) -> Diagnosis:
     ``source.camera`` stands in where nothing is known. Raises nothing of its own: what cannot be read is a finding.
     """
     found = survey(source)
-    pairs, focal = _pairs(source, found, camera)
+    runs = unbroken(found.shots, continuous_runs(source))
+    whole = camera if camera is not None else centred(source.camera, found.bars())
+    pairs, focal = _pairs(source, found, runs, whole, known=camera is not None)
     gaps = tuple(by_gap(pairs))
-    gap = best_gap(gaps, frames=max(map(len, found.shots)))
+    longest = max(map(len, runs))
+    gap = best_gap(gaps, frames=longest)
     fixed = None if gap is None or is_still(gaps) else _fixed(found, pairs, gap.gap)
-    findings = [*length_findings(found), *light_findings(found, fixed=fixed)]
+    findings = [*length_findings(found, longest=longest), *light_findings(found, fixed=fixed)]
     findings += motion_findings(pairs, gaps, gap, camera_known=camera is not None or focal.observable)
     if any(finding.name == "plane" for finding in findings):
         focal = replace(focal, observable=False, bounded=False, reason="of one plane no two-view geometry can be told")
     findings += camera_findings(camera, focal, found)
     order = {"fatal": 0, "mend": 1, "note": 2}
     return Diagnosis(source=source.name, survey=found, gaps=gaps, pairs=tuple(pairs), focal=focal,
-                     camera_known=camera is not None, gap=gap.gap if gap else 1,
+                     camera=whole, camera_known=camera is not None, gap=gap.gap if gap else 1,
                      size=training_size(found.height, found.width),
                      fixed=fixed, bonnet=None if fixed is None else found.fixed.bonnet(),
                      findings=tuple(sorted(findings, key=lambda finding: order[finding.severity])))
@@ -122,20 +133,26 @@ def _fixed(found: Survey, pairs: list[PairReport], gap: int) -> np.ndarray | Non
     return None if motion is None or unmoved is None else found.fixed.structure(motion, unmoved)
 
 
-def _pairs(source: FrameSource, found: Survey, camera: Camera | None) -> tuple[list[PairReport], FocalEstimate]:
-    """Return reports of pairs and the focal length that they suggest.
+def unbroken(shots: Sequence[range], runs: Sequence[range]) -> list[range]:
+    """Return the stretches without a cut and without a gap in names or time: training takes no clip across either."""
+    return [range(max(shot.start, run.start), min(shot.stop, run.stop)) for shot in shots for run in runs
+            if max(shot.start, run.start) < min(shot.stop, run.stop)]
+
+
+def _pairs(source: FrameSource, found: Survey, runs: Sequence[range], whole: Camera, *, known: bool
+           ) -> tuple[list[PairReport], FocalEstimate]:
+    """Return reports of pairs and the focal length that they suggest; ``whole`` is a stand-in where none is known.
 
     Where the camera is not known, or is not the one that they suggest, pairs are judged by that: under a wrong one a
     turn looks like things that move. Where as much moves under the one suggested, it is no better, and nothing is said.
     """
-    pairs = sampled_pairs(source, found.shots, source.camera, bars=found.bars())
-    focal = estimate_focal(pairs, source.camera)
+    pairs = sampled_pairs(source, runs, whole, bars=found.bars())
+    focal = estimate_focal(pairs, whole)
     if not focal.bounded and len(asked_pairs(pairs, most_movers=1.0)) > focal.pairs:
-        every = estimate_focal(pairs, source.camera, most_movers=1.0)
+        every = estimate_focal(pairs, whole, most_movers=1.0)
         focal = every if every.bounded else focal
-    if fits(camera, focal) if camera is not None else not focal.observable:
+    if fits(whole, focal) if known else not focal.observable:
         return pairs, focal
-    whole = source.camera
     seen = Camera.create(focal.focal_px, focal.focal_px, float(whole.cx), float(whole.cy), height=whole.height,
                          width=whole.width)
     judged = [with_camera(pair, seen) for pair in pairs]
@@ -155,13 +172,17 @@ def training_size(height: int, width: int, *, pixels: int = 64 * 192) -> tuple[i
     return rows, max(32, round(rows * ratio / 32) * 32)
 
 
-def length_findings(found: Survey) -> list[Finding]:
-    """Return what is to be said of the number of frames, of broken ones, and of cuts."""
+def length_findings(found: Survey, *, longest: int) -> list[Finding]:
+    """Return what is to be said of the number of frames, ``longest`` of them in a row, of broken ones, and of cuts."""
     findings = []
     readable = found.count - len(found.broken)
     if readable < LEAST_FRAMES:
         findings.append(Finding(name="short", severity="fatal", text=f"only {readable} readable frames",
                                 remedy="film at least a few seconds"))
+    elif longest < LEAST_FRAMES:
+        findings.append(Finding(name="short", severity="fatal", text=f"no {LEAST_FRAMES} frames follow one another: "
+                                "there is a cut, or a gap in their names or times, wherever one looks",
+                                remedy="give the frames without gaps"))
     elif readable < FEW:
         findings.append(Finding(name="short", severity="mend", text=f"only {readable} readable frames: a network will "
                                 "learn them by heart", remedy="film at least a few seconds"))
@@ -169,11 +190,11 @@ def length_findings(found: Survey) -> list[Finding]:
         findings.append(Finding(name="broken", severity="note", remedy="they are passed over",
                                 text=f"{len(found.broken)} of {found.count} frames cannot be read"))
     if found.cuts:
-        longest = max(found.shots, key=len)
+        shot = max(found.shots, key=len)
         where = ", ".join(map(str, found.cuts[:8])) + (", …" if len(found.cuts) > 8 else "")
         findings.append(Finding(name="cut", severity="mend",
                                 text=f"{len(found.shots)} shots: cuts before frame {where}",
-                                remedy=f"train on one shot; the longest has {len(longest)} frames"))
+                                remedy=f"train on one shot; the longest has {len(shot)} frames"))
     if len(found.still) >= STILL_SHARE * found.count:
         findings.append(Finding(name="pauses", severity="note", text=f"the image stands still in {len(found.still)} of "
                                 f"{found.count} frames", remedy="they teach nothing; leave them out with --frames"))

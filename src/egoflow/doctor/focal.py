@@ -111,7 +111,7 @@ def _off(report: PairReport) -> float:
 
 
 def _costs(report: PairReport) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean robust error of a pair at every focal length asked, and the angle in radians that it turns."""
+    """Return the mean robust error of a pair at every focal length asked, and the angle in radians its axis turns."""
     costs, turns = np.empty(len(SHARES)), np.empty(len(SHARES))
     side = longer_side(report.camera)
     own = float(report.camera.fx) / side
@@ -127,7 +127,8 @@ def _costs(report: PairReport) -> tuple[np.ndarray, np.ndarray]:
                                                    steps=STEPS)
             error = (distance * focal / NOISE_PX) ** 2
             costs[k] = float((error / (1 + error)).mean())
-            turns[k] = float(np.linalg.norm(cv2.Rodrigues(rotation)[0]))
+            # A roll leaves the image centre where it is, and is the same under every focal length.
+            turns[k] = float(np.linalg.norm(cv2.Rodrigues(rotation)[0][:2]))
     return costs, turns
 
 

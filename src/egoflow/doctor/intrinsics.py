@@ -1,8 +1,10 @@
 """Findings of the camera that is given for a clip, or is not."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
+import torch
 
 from egoflow.doctor.finding import Finding
 from egoflow.doctor.focal import FocalEstimate
@@ -11,6 +13,8 @@ from egoflow.geometry.camera import Camera
 
 PHONE_FOV_DEG = 65
 PLAUSIBLE_FOV_DEG, PLAUSIBLE_RATIO, PLAUSIBLE_CENTRE = (15, 150), 1.25, 0.15
+Bars = tuple[int, int, int, int]
+"""Widths of plain bars at the top, bottom, left and right, in pixels."""
 MISFIT = 1.1
 """A given focal length this many times outside the interval that the footage suggests is wrong."""
 
@@ -23,13 +27,33 @@ def phone_fov(width: int, height: int) -> int:
 
 def assumed_camera(found: Survey) -> str:
     """Return what --camera may be where nobody knows it: a phone's, which fills what bars leave of a frame."""
-    top, bottom, left, right = found.bars()
+    top, bottom, left, right = bars = found.bars()
     height, width = found.height - top - bottom, found.width - left - right
     fov = phone_fov(width, height)
-    if (height, width) == (found.height, found.width):
+    if not any(bars):
         return f"fov={fov}"
     focal = f"{width / (2 * math.tan(math.radians(fov) / 2)):.1f}"
-    return f"{focal},{focal},{left + (width - 1) / 2:g},{top + (height - 1) / 2:g}"
+    x, y = _middle(bars, height=found.height, width=found.width)
+    return f"{focal},{focal},{x:g},{y:g}"
+
+
+def centred(camera: Camera, bars: Bars) -> Camera:
+    """Return a stand-in camera with its axis in the middle of what ``bars`` leave of a frame."""
+    if not any(bars):
+        return camera
+    x, y = _middle(bars, height=camera.height, width=camera.width)
+    return replace(camera, cx=torch.full_like(camera.cx, x), cy=torch.full_like(camera.cy, y))
+
+
+def _middle(bars: Bars, *, height: int, width: int) -> tuple[float, float]:
+    """Return x and y of the middle of what bars leave of a frame."""
+    top, bottom, left, right = bars
+    return left + (width - left - right - 1) / 2, top + (height - top - bottom - 1) / 2
+
+
+def has_square_pixels(camera: Camera) -> bool:
+    """Say whether fx and fy are nearly one, as an estimated focal length takes them to be."""
+    return 1 / PLAUSIBLE_RATIO <= float(camera.fx) / float(camera.fy) <= PLAUSIBLE_RATIO
 
 
 def fits(camera: Camera, focal: FocalEstimate) -> bool:
@@ -52,7 +76,7 @@ def camera_findings(camera: Camera | None, focal: FocalEstimate, found: Survey) 
     odd = []
     if not PLAUSIBLE_FOV_DEG[0] <= fov <= PLAUSIBLE_FOV_DEG[1]:
         odd.append(f"a field of view of {fov:.0f} degrees")
-    if not 1 / PLAUSIBLE_RATIO <= fx / fy <= PLAUSIBLE_RATIO:
+    if not has_square_pixels(camera):
         odd.append(f"fx / fy = {fx / fy:.2f}")
     off = max(abs(float(camera.cx) / (camera.width - 1) - 0.5), abs(float(camera.cy) / (camera.height - 1) - 0.5))
     if off > PLAUSIBLE_CENTRE:

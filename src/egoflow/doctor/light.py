@@ -37,7 +37,7 @@ def _fixed(found: Survey, structure: np.ndarray) -> list[Finding]:
     findings = []
     top, bottom, left, right = found.bars()
     if top + bottom + left + right:
-        height, width = found.height - top - bottom, found.width - left - right
+        height, width = _even(found.height - top - bottom), _even(found.width - left - right)
         findings.append(Finding(
             name="letterbox", severity="mend", text=f"plain bars that never change: {top} rows at the top, {bottom} at "
             f"the bottom, {left} columns at the left, {right} at the right",
@@ -50,7 +50,8 @@ def _fixed(found: Survey, structure: np.ndarray) -> list[Finding]:
         findings.append(Finding(
             name="overlay", severity="mend", text=f"a bonnet, or another part of the vehicle, fills the lowest {rows} "
             "rows: it never moves",
-            remedy=f"cut it off: ffmpeg -i IN -vf crop={found.width}:{found.height - rows}:0:0:exact=1 OUT"))
+            remedy=f"cut it off: ffmpeg -i IN -vf crop={_even(found.width)}:{_even(found.height - rows)}:0:0:exact=1 "
+                   "OUT"))
     # Out of focus, far things hardly change either.
     if structure.any() and not np.nanmedian(found.blur) > BLURRED:
         y, x = np.nonzero(structure)
@@ -60,6 +61,11 @@ def _fixed(found: Survey, structure: np.ndarray) -> list[Finding]:
             f"{structure.mean():.1%} of the image, within columns {box[0]} to {box[1]}, rows {box[2]} to {box[3]})",
             remedy="cut it off with ffmpeg's crop, and say so in the camera's cx, cy"))
     return findings
+
+
+def _even(size: int) -> int:
+    """Return a size that ffmpeg's usual pixel format can have."""
+    return size - size % 2
 
 
 def _exposure(found: Survey) -> list[Finding]:

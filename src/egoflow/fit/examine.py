@@ -59,7 +59,11 @@ def examine(paths: Sequence[str], *, camera: str | None, learn: bool, frames: st
                 if page is not None:
                     sections.append(clip_section(page, source, diagnosis, prefix=f"clip{len(found)}"))
                 # The flow of its pairs is most of what a diagnosis holds, and is not asked for again.
-                found.append(Examined(path=path, number=number, is_known=known, facts=diagnosis.json(),
+                # A camera that is found is for this clip alone: its neighbours may be of another size.
+                own = Path(path, source.name)
+                alone = not known and len(sources) > 1 and own.exists()
+                found.append(Examined(path=str(own) if alone else path, number=0 if alone else number, is_known=known,
+                                      facts=diagnosis.json(),
                                       diagnosis=replace(diagnosis, pairs=())))
         if not found:
             raise DataError(f"none of the {len(paths)} sources can be opened; the first: {wrong}")

@@ -12,7 +12,7 @@ from egoflow.data.cameras import write_camera
 from egoflow.data.cleaned import Cleaned
 from egoflow.data.files import read_json, remove_leftovers, write_json
 from egoflow.data.formats import read_mask, write_mask
-from egoflow.data.open import FrameSlice
+from egoflow.data.open import FrameSlice, continuous_runs, open_source
 from egoflow.doctor.diagnosis import Diagnosis
 from egoflow.errors import DataError
 from egoflow.fit.examine import camera_facts, examine, refuse_useless
@@ -72,8 +72,10 @@ class Footage:
     facts: tuple[dict[str, Any], ...]
 
 
-def gather(paths: Sequence[str], *, camera: str | None, frames: str | None, out: Path) -> Footage:
+def gather(paths: Sequence[str], *, camera: str | None, frames: str | None, gap: int | None, out: Path) -> Footage:
     """Examine and prepare the clips at ``paths``, or return what was found of them before.
+
+    ``gap`` is the frame distance to learn with, None for that which most frames ask for.
 
     ``out`` gets ``footage/`` (the doctor's page), ``prepared/`` and ``footage.json``. Raises DataError where no clip
     can teach depth; with others beside it one that cannot, or cannot be opened, is named and left out.
@@ -112,7 +114,7 @@ def gather(paths: Sequence[str], *, camera: str | None, frames: str | None, out:
         gaps.append((prepared_gap(diagnosis, ready), ready.frames))
     if not shots:
         raise DataError(useless)
-    gap = _common(gaps)
+    gap = gap or _common(gaps)
     footage = Footage(shots=tuple(_long_enough(shots, out, gap)), gap=gap, facts=tuple(facts))
     write_camera(out / "camera.json", footage.shots[0].source(out).camera)
     write_json(out / FILE, asdict(footage))
@@ -129,14 +131,16 @@ def _long_enough(shots: Sequence[Shot], out: Path, gap: int) -> list[Shot]:
     """Return the shots that hold a clip of three prepared frames ``gap`` apart; name the others."""
     kept = []
     for shot in shots:
-        count = len(list((out / shot.clip / "image").iterdir()))
+        # Pauses that were taken out are gaps in time, and no clip of frames goes across one.
+        count = max(map(len, continuous_runs(open_source(out / shot.clip))))
         if count > 2 * gap and len(shot.frames) > 2 * gap:
             kept.append(shot)
         else:
-            note(f"{shot.path}: a shot of {count} frames is left out: with a frame distance of {gap} it is too short")
+            note(f"{shot.path}: a shot is left out: of its frames {count} follow one another, too few for a frame "
+                 f"distance of {gap}")
     if not kept:
         raise DataError(f"{shots[0].path}: no shot is long enough for a frame distance of {gap}; film longer, or give "
-                        f"--set data.gap=1 to 'egoflow train'")
+                        f"--set data.gap=1")
     return kept
 
 

@@ -56,6 +56,12 @@ def wanted_preset(recipe: str, settings: Sequence[str]) -> Run:
     return with_settings(preset, list(settings))
 
 
+def asked_gap(recipe: str, settings: Sequence[str]) -> int | None:
+    """Return the frame distance that a user's settings ask for, None where they leave it to the footage."""
+    asked = any(setting.partition("=")[0].strip() == "data.gap" for setting in settings)
+    return wanted_preset(recipe, settings).data.gap if asked else None
+
+
 def wanted_run(footage: Footage, out: Path, *, recipe: str, settings: Sequence[str], seed: int) -> Run:
     """Return the recipe on the prepared footage of ``out``: at the size of the preset, in the shape of the clips."""
     preset = wanted_preset(recipe, ())
