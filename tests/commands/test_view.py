@@ -28,6 +28,7 @@ def test_it_serves_the_page_and_refuses_other_names(tmp_path: Path) -> None:
         assert address == "127.0.0.1"
         threading.Thread(target=server.serve_forever, daemon=True).start()
         assert asked(port, "/report/index.html", f"localhost:{port}") == (200, b"page")
+        assert asked(port, "/report/index.html", "localhost") == (200, b"page")
         # A page of another site, whose name leads here, is not answered.
         assert asked(port, "/report/index.html", f"evil.example:{port}")[0] == 403
         assert asked(port, "/../secret", f"localhost:{port}")[0] == 404

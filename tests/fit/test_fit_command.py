@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from egoflow.cli import main
+from egoflow.data.files import only_user
 from egoflow.data.formats import read_image
 from egoflow.data.open import open_source
 from egoflow.data.trajectories import read_trajectory
@@ -196,6 +197,9 @@ def scaled_it_is_in_metres_everywhere(clip: Path, whole: Path, tmp_path: Path, c
 def other_words_are_refused(clip: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(fit(clip, whole, "--seed", "3")) == 2
     assert "holds another fit: its seed is 0, not 3" in capsys.readouterr().err
+    with only_user(whole / "fit.json"):
+        assert main(fit(clip, whole)) == 2
+    assert "another program is at work there" in capsys.readouterr().err
     assert main(["fit", "nowhere.mp4", "--out", str(whole / "prediction")]) == 2
     assert "is not the folder of a fit" in capsys.readouterr().err
 
@@ -209,3 +213,5 @@ def test_footage_that_cannot_teach_is_refused_and_leaves_nothing(tmp_path: Path,
     assert not any(tmp_path.iterdir())
     assert main(["fit", "world:drive?frames=20", "--recipe", "raft:tiny", "--out", str(tmp_path / "run")]) == 2
     assert "gives flow alone" in capsys.readouterr().err
+    assert main(["fit", "world:drive?frames=20", "--out", str(tmp_path / "run"), "--set", "loop.steps=300"]) == 2
+    assert "--set loop.steps=300: the length of a fit is its --budget" in capsys.readouterr().err

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from egoflow.console import note, say
-    from egoflow.data.files import claim_folder, leave_no_trace, remove_leftovers
+    from egoflow.data.files import claim_folder, leave_no_trace, only_user, remove_leftovers
     from egoflow.fit.footage import gather
     from egoflow.fit.outcome import finish
     from egoflow.fit.plan import asked_gap, wanted_preset
@@ -61,18 +61,19 @@ def run(args: argparse.Namespace) -> int:
     sources = _found(args.source)
     camera = str(Path(args.camera).resolve()) if args.camera and Path(args.camera).is_file() else args.camera
     with leave_no_trace(out, unless=lambda error: (out / "plan.json").exists()):
-        claim_folder(out, {"source": sources, "camera": args.camera, "frames": args.frames, "recipe": recipe,
+        claim_folder(out, {"source": sources, "camera": camera, "frames": args.frames, "recipe": recipe,
                            "seed": args.seed, "budget": str(budget), "settings": args.settings}, file="fit.json",
                      kind="fit")
-        footage = gather(sources, camera=camera, frames=args.frames, out=out,
-                         gap=asked_gap(recipe, args.settings))
-        remove_leftovers(out)
-        try:
-            plan, scores = _taught(out, footage, budget, args, recipe=recipe)
-        except Stopped as stop:
-            note(f"stopped by {stop} and saved; the same command goes on")
-            return 128 + stop.number
-    say(_summary(out, finish(out, footage, plan, scores)))
+        with only_user(out / "fit.json"):
+            footage = gather(sources, camera=camera, frames=args.frames, out=out,
+                             gap=asked_gap(recipe, args.settings))
+            remove_leftovers(out)
+            try:
+                plan, scores = _taught(out, footage, budget, args, recipe=recipe)
+            except Stopped as stop:
+                note(f"stopped by {stop} and saved; the same command goes on")
+                return 128 + stop.number
+            say(_summary(out, finish(out, footage, plan, scores)))
     return 0
 
 

@@ -93,7 +93,8 @@ def make_server(folder: "Path", *, port: int) -> "ThreadingHTTPServer":
         def parse_request(self) -> bool:
             if not super().parse_request():
                 return False
-            host = self.headers.get("Host", "").rpartition(":")[0]
+            # Of port 80 browsers name no port.
+            host = self.headers.get("Host", "").partition(":")[0]
             if host not in (LOOPBACK, "localhost"):
                 self.send_error(HTTPStatus.FORBIDDEN)
                 return False

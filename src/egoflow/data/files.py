@@ -13,6 +13,12 @@ from typing import Any, BinaryIO
 
 from egoflow.errors import ConfigError, DataError, EgoflowError
 
+try:
+    import fcntl
+except ImportError:
+    # Windows has none.
+    fcntl = None  # type: ignore[assignment]
+
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}(\.\w+)?")
 """The names that ``atomic`` gives."""
 MAX_PIXELS = 2**27
@@ -177,6 +183,22 @@ def claim_folder(out: Path, about: dict[str, Any], *, file: str, kind: str) -> N
                               f"{_short(value)}; give another --out, or the same words")
     if not known:
         write_json(path, about)
+
+
+@contextmanager
+def only_user(path: Path) -> Iterator[None]:
+    """Hold the file ``path`` for this program alone; ConfigError where another one does, on systems that can tell.
+
+    However a program ends, the system lets go of what it held.
+    """
+    with path.open("rb") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ConfigError(f"{path.parent}: another program is at work there; wait for it, or give another "
+                                  f"--out") from None
+        yield
 
 
 def _short(value: object) -> str:

@@ -47,8 +47,18 @@ class Plan:
         return replace(self, run=replace(self.run, loop=replace(self.run.loop, device=device)))
 
 
+_LENGTH = "the length of a fit is its --budget: 10m, 90s, or 500 (steps)"
+_OWN = {"loop.steps": _LENGTH, "loop.minutes": _LENGTH, "loop.save_every": "a fit decides by itself when to save"}
+
+
 def wanted_preset(recipe: str, settings: Sequence[str]) -> Run:
-    """Return a recipe's preset with the settings of a user; ConfigError where it gives no depth, or has no such one."""
+    """Return a recipe's preset with the settings of a user.
+
+    Raises ConfigError where it gives no depth, where there is no such setting, and for those that a fit makes itself.
+    """
+    for setting in settings:
+        if own := _OWN.get(setting.partition("=")[0].strip()):
+            raise ConfigError(f"--set {setting}: {own}")
     method, preset = load_preset(recipe)
     if not method.method_type.needs_camera:
         raise ConfigError(f"--recipe {recipe}: its method gives flow alone, and a fit needs depth and motion; 'egoflow "

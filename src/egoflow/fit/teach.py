@@ -77,7 +77,8 @@ def teach(out: Path, plan: Plan, sources: Sequence[FrameSource]) -> tuple[Plan, 
         except TrainingError as error:
             symptom = error.symptom if isinstance(error, CollapseError) else NOT_FINITE
             if plan.changes:
-                raise TrainingError(f"{error} (tried already: {', '.join(plan.changes)})") from error
+                raise TrainingError(f"{error} (tried already: {', '.join(plan.changes)}; other words ask for "
+                                    f"another --out)") from error
             plan = plan.changed(knob(symptom, plan.run))
             note(f"{str(error).split(': ')[0]}: {symptom}; going on from the last healthy step with "
                  f"{plan.changes[-1]}")
@@ -177,7 +178,7 @@ def _chosen(out: Path, folder: Path, plan: Plan, held_out: list[Clip]) -> Scores
     if chosen is not None and before is not None and chosen >= before:
         raise TrainingError(f"{out}: training made nothing better: depth leaves {chosen:.3f} of the flow between "
                             f"frames twice as far apart unexplained, and left {before:.3f} before; give a longer "
-                            f"--budget, or look at {out / 'footage' / 'index.html'}")
+                            f"--budget and another --out, or look at {out / 'footage' / 'index.html'}")
     # Without the time that it took: the model of a run that was killed is the same file.
     run = replace(plan.run, data=replace(plan.run.data, camera=_stand_in_camera(out)))
     write_json(out / model_card.FILE, model_card.training_facts(plan.run))

@@ -33,10 +33,12 @@ def main():
                         "with that of training")
     args = parser.parse_args()
     manifest = json.loads((args.model / "manifest.json").read_text("utf-8"))
-    files = sorted((f for f in args.frames.iterdir() if f.suffix in ENDINGS), key=lambda f: natural(f.name))
+    if not args.frames.is_dir():
+        sys.exit(f"{args.frames}: expected a folder of images; of a video: ffmpeg -i clip.mp4 frames/%06d.ppm")
+    files = sorted((f for f in args.frames.iterdir() if f.suffix.lower() in ENDINGS), key=lambda f: natural(f.name))
     if not files:
         sys.exit(f"{args.frames}: expected images ({', '.join(ENDINGS)})")
-    if args.out.exists() and any(args.out.iterdir()):
+    if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
         sys.exit(f"{args.out}: exists already; give another folder")
     warn_of_camera(manifest, args.fov)
     seconds = run(manifest, args.model / manifest["file"], files, args.out)
@@ -54,8 +56,10 @@ def warn_of_camera(manifest, fov):
 
 def run(manifest, model, files, out):
     """Write what the model says of the frames; return the seconds that the model took."""
-    import onnxruntime
-
+    try:
+        import onnxruntime
+    except ImportError:
+        sys.exit("onnxruntime is not installed: pip install onnxruntime")
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     names, size = [output.name for output in session.get_outputs()], manifest["size"]
     pairs, spent = len(session.get_inputs()) == 2, 0.0
@@ -149,10 +153,10 @@ def linear(before, after):
 
 def read_image(file):
     """Return an image as uint8 [H, W, 3]."""
-    if file.suffix == ".npy":
+    if file.suffix.lower() == ".npy":
         return np.load(file, allow_pickle=False)
     data = file.read_bytes()
-    if file.suffix == ".ppm":
+    if file.suffix.lower() == ".ppm":
         found = re.match(rb"P6\s+(?:#.*\n)*(\d+)\s+(\d+)\s+255\s", data)
         if not found:
             sys.exit(f"{file}: expected a binary PPM (P6) of 8 bits")
