@@ -13,6 +13,10 @@ class DataError(EgoflowError):
     """A file, folder or stream that cannot be used."""
 
 
+class WriteError(DataError):
+    """A file that cannot be written, for want of space or permission: no fault of what was read."""
+
+
 class ConfigError(EgoflowError):
     """An unknown or ill-typed setting, method, preset, world or protocol."""
 

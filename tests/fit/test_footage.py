@@ -11,8 +11,9 @@ from doctor.footage import hand_held
 from egoflow.data.cameras import parse_camera, write_camera
 from egoflow.data.formats import write_image
 from egoflow.data.open import open_source
-from egoflow.errors import DataError
+from egoflow.errors import DataError, WriteError
 from egoflow.fit import examine as module
+from egoflow.fit import footage as footage_module
 from egoflow.fit.examine import Examined, camera_facts
 from egoflow.fit.footage import gather, read_footage
 from egoflow.types import FrameSource
@@ -97,6 +98,18 @@ def test_a_gap_that_is_asked_for_decides_which_shots_are_long_enough(tmp_path: P
     assert gather([clip], camera=None, frames=None, gap=2, out=tmp_path / "two").gap == 2
     with pytest.raises(DataError, match="no shot is long enough for a frame distance of 13"):
         gather([clip], camera=None, frames=None, gap=13, out=tmp_path / "far")
+
+
+def test_a_full_disk_leaves_no_clip_out_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = filmed(tmp_path / "hand", hand_held(0), camera=True)
+
+    def full(*args: object) -> None:
+        raise WriteError("image/000003.png: cannot be written: the disk is full")
+
+    monkeypatch.setattr(footage_module, "prepare", full)
+    with pytest.raises(WriteError):
+        gather([clip, clip], camera=None, frames=None, gap=None, out=tmp_path / "out")
+    assert not (tmp_path / "out" / "footage.json").exists()
 
 
 def _examined(*, known: bool = False, interval: tuple[float, float] | None = None, width: int = 1920, bar: int = 0

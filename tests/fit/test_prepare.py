@@ -12,7 +12,7 @@ from egoflow.data.formats import read_image
 from egoflow.data.open import FrameSlice, open_source
 from egoflow.doctor.diagnosis import Diagnosis, diagnose
 from egoflow.doctor.survey import still_frames
-from egoflow.errors import DataError
+from egoflow.errors import ConfigError, DataError
 from egoflow.fit.prepare import prepare
 from egoflow.types import FrameSource
 from egoflow.worlds.defects import DEFECTS, Altered, Kept, with_noise
@@ -62,7 +62,7 @@ def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
 def test_a_folder_of_another_clip_is_refused(tmp_path: Path) -> None:
     one, other = (Altered([(drive(1), i) for i in order], name="clip") for order in (range(20), range(3, 23)))
     prepared(one, tmp_path)
-    with pytest.raises(DataError, match="000: holds other frames than those of clip"):
+    with pytest.raises(ConfigError, match="000: holds other frames than those of clip"):
         prepared(Altered([(other, i) for i in range(19)], name="clip"), tmp_path)
 
 

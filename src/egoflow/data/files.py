@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from egoflow.errors import ConfigError, DataError, EgoflowError
+from egoflow.errors import ConfigError, DataError, EgoflowError, WriteError
 
 try:
     import fcntl
@@ -54,7 +54,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it on success, remove it on failure.
 
     The temporary name keeps the suffix, which encoders choose their format by. Missing folders are made. A file that
-    cannot be written (disk full, no permission) raises one DataError that names ``path``.
+    cannot be written (disk full, no permission) raises one WriteError that names ``path``.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem[:100]}.{uuid.uuid4().hex[:8]}{path.suffix}")
@@ -64,7 +64,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
             yield temporary
             os.replace(temporary, path)
         except OSError as error:
-            raise DataError(f"{path}: cannot be written: {_reason(error)}") from error
+            raise WriteError(f"{path}: cannot be written: {_reason(error)}") from error
         finally:
             # After a success nothing is left under this name.
             _remove(temporary)

@@ -14,7 +14,7 @@ from egoflow.data.files import read_json, remove_leftovers, write_json
 from egoflow.data.formats import read_mask, write_mask
 from egoflow.data.open import FrameSlice, continuous_runs, open_source
 from egoflow.doctor.diagnosis import Diagnosis
-from egoflow.errors import DataError
+from egoflow.errors import DataError, WriteError
 from egoflow.fit.examine import camera_facts, examine, refuse_useless
 from egoflow.fit.prepare import Prepared, prepare
 from egoflow.training.session import open_sources
@@ -100,6 +100,9 @@ def gather(paths: Sequence[str], *, camera: str | None, frames: str | None, gap:
         source = _opened(path, words, frames or "")[number]
         try:
             ready = prepare(source, diagnosis, out / "prepared" / f"{place:02d}")
+        except WriteError:
+            # Left out now, the clip would stay left out once there is space again.
+            raise
         except DataError as error:
             useless = str(error)
             note(f"{source.name}: left out: {error}")

@@ -9,7 +9,7 @@ from typing import Any
 from egoflow.console import note
 from egoflow.data.files import new_folder, read_json, write_json
 from egoflow.data.trajectories import read_trajectory
-from egoflow.errors import DataError, EgoflowError
+from egoflow.errors import DataError, EgoflowError, WriteError
 from egoflow.evaluation.odometry import evaluate_odometry
 from egoflow.fit.advice import advice
 from egoflow.fit.footage import Footage, Shot, read_footage
@@ -71,11 +71,15 @@ def predict_shots(out: Path, shots: Sequence[Shot], *, device: str) -> list[Path
             # A third of the size of .flo, to 1/64 px.
             try:
                 write_flow(made, method, run, [source], size=(run.data.height, run.data.width), flow_format="kitti")
+            except WriteError:
+                raise
             except DataError as error:
                 note(f"no flow: {error}")
             write_depth(made, method, run, source, flows=True, flow_format="kitti")
             try:
                 write_scene(made, source, predicted_frames(run, source), also=ALSO)
+            except WriteError:
+                raise
             except DataError as error:
                 # Depth and motion are not to be lost for what is made of them.
                 note(f"not all of cloud, COLMAP model and mesh: {str(error).replace(str(made), str(folder))}")

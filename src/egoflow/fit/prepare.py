@@ -21,7 +21,7 @@ from egoflow.data.files import new_folder, read_text, write_bytes
 from egoflow.data.formats import write_image
 from egoflow.doctor.diagnosis import Diagnosis
 from egoflow.doctor.survey import small_image
-from egoflow.errors import DataError
+from egoflow.errors import ConfigError, DataError
 from egoflow.geometry.camera import Camera
 from egoflow.types import FrameSource
 
@@ -76,13 +76,14 @@ def prepare(source: FrameSource, diagnosis: Diagnosis, folder: Path) -> Prepared
 
 
 def _refuse_other(clip: Path, about: dict[str, Any]) -> None:
-    """Raise DataError where what lies in a folder was made of something else."""
+    """Raise ConfigError where what lies in a folder was made of something else."""
     try:
         known = json.loads(read_text(clip / "prepared.json"))
     except ValueError:
         known = None
     if known != about:
-        raise DataError(f"{clip}: holds other frames than those of {about['source']}; remove it or give another folder")
+        raise ConfigError(f"{clip}: holds other frames than those of {about['source']}; remove it, or give "
+                          f"another folder")
 
 
 def clean_window(diagnosis: Diagnosis) -> tuple[int, int, int, int]:
