@@ -178,11 +178,13 @@ def scaled_it_is_in_metres_everywhere(clip: Path, whole: Path, tmp_path: Path, c
     gone = replace(run, data=replace(run.data, paths=("gone",)))
     assert trained_cameras(gone, out) == trained_cameras(gone, out / "model.safetensors") == cameras
     assert trained_cameras(gone, tmp_path)["trained_fov_deg"] is None
-    # Stopped with a model in metres and predictions that are not, it goes on in metres.
+    # Stopped with a model in metres and predictions that are not, the same command measures in metres, not again.
     for name in ("prediction", "report"):
         shutil.rmtree(out / name)
         shutil.copytree(whole / name, out / name)
-    assert main(fit(clip, out)) == 0
+    assert main(["scale", str(out), "--speed", "8"]) == 0
+    assert "was stopped before all of it was predicted" in capsys.readouterr().err
+    assert load_run(out)[0].metres_per_unit == pytest.approx(metres, rel=1e-6)
     assert json.loads((prediction / "prediction.json").read_text())["scale"] == "metric"
     assert "metres, from a mean speed of 8 m/s" in (out / "report" / "000" / "index.html").read_text()
     capsys.readouterr()

@@ -37,15 +37,19 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict, replace
     from pathlib import Path
 
-    from egoflow.console import say
+    from egoflow.console import note, say
     from egoflow.data.files import read_json, write_json
     from egoflow.errors import DataError
     from egoflow.fit.footage import read_footage
-    from egoflow.fit.outcome import finish_again
+    from egoflow.fit.outcome import finish_again, go_on, is_predicted
+    from egoflow.fit.teach import ended
     from egoflow.training import checkpoint
 
     out = Path(args.run)
     folder, model = out / "prediction" / f"{args.shot:03d}", out / checkpoint.MODEL
+    if ended(out) and args.shot < len(read_footage(out).shots) and not is_predicted(out, folder):
+        note(f"{out}: was stopped before all of it was predicted; that comes first")
+        go_on(out)
     if not model.exists() or not folder.is_dir():
         raise DataError(f"{out}: expected the folder of a finished 'egoflow fit' with {folder.relative_to(out)} in it")
     for shot in read_footage(out).shots:

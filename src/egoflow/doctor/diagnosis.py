@@ -165,7 +165,7 @@ def _pairs(source: FrameSource, found: Survey, runs: Sequence[range], whole: Cam
 def training_size(height: int, width: int, *, pixels: int = 64 * 192) -> tuple[int, int]:
     """Return the (height, width) to train at: the clip's shape, about so many ``pixels`` (a CPU's), multiples of 32.
 
-    A clip that is smaller than that is not enlarged.
+    A clip that is smaller than that is enlarged no more than the multiples ask.
     """
     ratio, area = width / height, min(pixels, height * width)
     rows = max(32, round((area / ratio) ** 0.5 / 32) * 32)

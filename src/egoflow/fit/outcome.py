@@ -19,6 +19,7 @@ from egoflow.fit.teach import Scores, read_scores
 from egoflow.inference.cloud_writer import write_scene
 from egoflow.inference.prediction_folder import write_depth, write_flow
 from egoflow.inference.stream import predicted_frames
+from egoflow.training import checkpoint
 from egoflow.training.checkpoint import load_run
 from egoflow.training.distributed import pick_device
 
@@ -36,11 +37,15 @@ def finish(out: Path, footage: Footage, plan: Plan, scores: Scores) -> dict[str,
 
 def finish_again(out: Path) -> dict[str, Any]:
     """Do all of ``finish`` anew, of a fit whose model has changed. Its footage must still be there."""
-    # On this machine's device: the fit's own may be another machine's.
-    footage, plan, scores = read_footage(out), read_plan(out).on("auto"), read_scores(out)
     for name in ("report", "prediction"):
         _remove(out / name)
-    return finish(out, footage, plan, scores)
+    return go_on(out)
+
+
+def go_on(out: Path) -> dict[str, Any]:
+    """Do what is left undone of ``finish``, of a fit that has chosen its model."""
+    # On this machine's device: the fit's own may be another machine's.
+    return finish(out, read_footage(out), read_plan(out).on("auto"), read_scores(out))
 
 
 def _remove(folder: Path) -> None:
@@ -50,6 +55,12 @@ def _remove(folder: Path) -> None:
         gone = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}"
         folder.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
+
+
+def is_predicted(out: Path, folder: Path) -> bool:
+    """Say whether a shot's ``folder`` holds what the model of ``out`` says now, in its unit."""
+    about = read_json(folder / "prediction.json")
+    return bool(about) and about.get("metres_per_unit") == checkpoint.read(out / checkpoint.MODEL)[0].metres_per_unit
 
 
 def predict_shots(out: Path, shots: Sequence[Shot], *, device: str) -> list[Path]:
