@@ -12,7 +12,7 @@ import pytest
 from doctor.footage import drive, hand_held
 from egoflow.data.cameras import parse_camera
 from egoflow.data.formats import write_image
-from egoflow.data.open import open_source
+from egoflow.data.open import continuous_runs, open_source
 from egoflow.doctor.diagnosis import diagnose, training_size, unbroken
 from egoflow.doctor.intrinsics import assumed_camera, centred
 from egoflow.doctor.motion import most_movers
@@ -176,7 +176,8 @@ def test_frames_of_which_no_three_follow_one_another_teach_nothing(tmp_path: Pat
     clip = hand_held(0)
     for k in range(12):
         write_image(tmp_path / f"{10 * (k // 2) + k % 2:06d}.png", clip.image(k))
-    found = diagnose(open_source(tmp_path, camera="fov=90"), camera=None)
+    source = open_source(tmp_path, camera="fov=90")
+    found = diagnose(source, camera=None, runs=continuous_runs(source))
     assert found.verdict == "cannot"
     assert found.findings[0].name == "short"
     assert "no 3 frames follow one another" in found.findings[0].text

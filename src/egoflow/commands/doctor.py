@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
     from egoflow.console import note, say
     from egoflow.data.files import new_folder
+    from egoflow.data.open import continuous_runs
     from egoflow.doctor.diagnosis import diagnose
     from egoflow.errors import DataError
     from egoflow.report.doctor_page import clip_section, write_page
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         for number in range(len(clips)):
             # Taken out: a video that was read holds frames and a decoder.
             path, source, camera = clips.pop(0)
-            diagnosis = diagnose(source, camera=camera)
+            diagnosis = diagnose(source, camera=camera, runs=continuous_runs(source))
             facts.append(diagnosis.json())
             if not args.json:
                 say(_text(args, path, source, diagnosis))

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from egoflow.data.open import continuous_runs
 from egoflow.doctor.finding import Finding
 from egoflow.doctor.focal import FocalEstimate, asked_pairs, estimate_focal
 from egoflow.doctor.intrinsics import assumed_camera, camera_findings, centred, fits, has_square_pixels
@@ -101,13 +100,15 @@ class Diagnosis:
             "focal": self.focal.json()}
 
 
-def diagnose(source: FrameSource, *, camera: Camera | None) -> Diagnosis:
+def diagnose(source: FrameSource, *, camera: Camera | None, runs: Sequence[range] | None = None) -> Diagnosis:
     """Examine a clip; ``camera`` is what is known of its intrinsics, None where nothing is.
 
-    ``source.camera`` stands in where nothing is known. Raises nothing of its own: what cannot be read is a finding.
+    ``source.camera`` stands in where nothing is known. ``runs`` are the stretches of frames without a gap in names or
+    times (``continuous_runs`` of egoflow.data.open), None for all in one. Raises nothing of its own: what cannot be
+    read is a finding.
     """
     found = survey(source)
-    runs = unbroken(found.shots, continuous_runs(source))
+    runs = found.shots if runs is None else unbroken(found.shots, runs)
     whole = camera if camera is not None else centred(source.camera, found.bars())
     pairs, focal = _pairs(source, found, runs, whole, known=camera is not None)
     gaps = tuple(by_gap(pairs))

@@ -9,6 +9,7 @@ from typing import Any
 from egoflow.config import DataConfig
 from egoflow.console import note
 from egoflow.data.files import new_folder
+from egoflow.data.open import continuous_runs
 from egoflow.doctor.diagnosis import VERDICTS, Diagnosis, diagnose
 from egoflow.errors import DataError
 from egoflow.report.doctor_page import clip_section, write_page
@@ -55,7 +56,8 @@ def examine(paths: Sequence[str], *, camera: str | None, learn: bool, frames: st
                 continue
             for number, source in enumerate(sources):
                 known = is_known and not learn
-                diagnosis = diagnose(source, camera=source.camera if known else None)
+                diagnosis = diagnose(source, camera=source.camera if known else None,
+                                     runs=continuous_runs(source))
                 if page is not None:
                     sections.append(clip_section(page, source, diagnosis, prefix=f"clip{len(found)}"))
                 # The flow of its pairs is most of what a diagnosis holds, and is not asked for again.
