@@ -118,6 +118,16 @@ def test_a_torch_program_agrees_too(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "deploy" / "run_onnx.py").exists()
 
 
+@pytest.mark.parametrize(("frames", "said"), [("gone", "expected a folder of images"), ("", "expected images")])
+def test_the_runner_says_what_it_cannot_read(frames: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                             ) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    monkeypatch.setattr(sys, "argv", ["run_onnx.py", str(tmp_path / frames), "--out", str(tmp_path / "out"), "--model",
+                                      str(tmp_path)])
+    with pytest.raises(SystemExit, match=said):
+        onnx_runner.main()
+
+
 def test_the_runner_needs_numpy_and_onnxruntime_alone() -> None:
     tree = ast.parse(Path(onnx_runner.__file__).read_text())
     names = {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import)

@@ -34,29 +34,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Find the factor, keep it with the model, and write all predictions and pages anew in metres."""
-    from dataclasses import asdict, replace
     from pathlib import Path
+
+    from egoflow.console import say
+    from egoflow.data.files import only_user
+    from egoflow.errors import DataError
+    from egoflow.fit.footage import read_footage
+    from egoflow.fit.teach import ended
+
+    out = Path(args.run)
+    shot = Path("prediction", f"{args.shot:03d}")
+    if not ended(out) or not 0 <= args.shot < len(read_footage(out).shots):
+        raise DataError(f"{out}: expected the folder of a finished 'egoflow fit' with {shot} in it")
+    with only_user(out / "fit.json"):
+        _scale(out, out / shot, args)
+    say(f"wrote {out} anew in metres")
+    return 0
+
+
+def _scale(out: "Path", folder: "Path", args: argparse.Namespace) -> None:
+    """Measure by the shot in ``folder``, keep the factor, and predict anew."""
+    from dataclasses import asdict, replace
 
     from egoflow.console import note, say
     from egoflow.data.files import read_json, write_json
-    from egoflow.errors import DataError
     from egoflow.fit.footage import read_footage
     from egoflow.fit.outcome import finish_again, go_on, is_predicted
-    from egoflow.fit.teach import ended
     from egoflow.training import checkpoint
 
-    out = Path(args.run)
-    folder, model = out / "prediction" / f"{args.shot:03d}", out / checkpoint.MODEL
-    if ended(out) and args.shot < len(read_footage(out).shots) and not is_predicted(out, folder):
-        note(f"{out}: was stopped before all of it was predicted; that comes first")
-        go_on(out)
-    if not model.exists() or not folder.is_dir():
-        raise DataError(f"{out}: expected the folder of a finished 'egoflow fit' with {folder.relative_to(out)} in it")
+    model = out / checkpoint.MODEL
     for shot in read_footage(out).shots:
         # Before anything is changed: what cannot be predicted again is not to be removed.
         shot.source(out).image(0)
-    found = _found(args, folder)
     settings, state, _ = checkpoint.read(model)
+    if not is_predicted(folder, settings):
+        note(f"{out}: was stopped before all of it was predicted; that comes first")
+        go_on(out)
+    found = _found(args, folder)
     # What is there may be in metres already, by another measurement.
     before = read_json(folder / "prediction.json").get("metres_per_unit") or 1.0
     total = replace(found, **{name: getattr(found, name) * before for name in ("metres_per_unit", "low", "high")})
@@ -65,8 +79,6 @@ def run(args: argparse.Namespace) -> int:
     say(f"a unit is {total.metres_per_unit:.4g} m (95 %: {total.low:.4g} to {total.high:.4g}), from {total.how}, "
         f"{total.samples} samples")
     finish_again(out)
-    say(f"wrote {out} anew in metres")
-    return 0
 
 
 def _finite(content: dict[str, Any]) -> dict[str, Any]:

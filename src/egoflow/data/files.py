@@ -195,9 +195,12 @@ def only_user(path: Path) -> Iterator[None]:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise ConfigError(f"{path.parent}: another program is at work there; wait for it, or give another "
                                   f"--out") from None
+            except OSError:
+                # Some network disks know no locks.
+                pass
         yield
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from egoflow.config import Run
 from egoflow.console import note
 from egoflow.data.files import new_folder, read_json, write_json
 from egoflow.data.trajectories import read_trajectory
@@ -19,7 +20,6 @@ from egoflow.fit.teach import Scores, read_scores
 from egoflow.inference.cloud_writer import write_scene
 from egoflow.inference.prediction_folder import write_depth, write_flow
 from egoflow.inference.stream import predicted_frames
-from egoflow.training import checkpoint
 from egoflow.training.checkpoint import load_run
 from egoflow.training.distributed import pick_device
 
@@ -57,10 +57,9 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(gone, ignore_errors=True)
 
 
-def is_predicted(out: Path, folder: Path) -> bool:
-    """Say whether a shot's ``folder`` holds what the model of ``out`` says now, in its unit."""
-    about = read_json(folder / "prediction.json")
-    return bool(about) and about.get("metres_per_unit") == checkpoint.read(out / checkpoint.MODEL)[0].metres_per_unit
+def is_predicted(folder: Path, run: Run) -> bool:
+    """Say whether a shot's ``folder`` is there, in the unit that the model of ``run`` has now."""
+    return folder.exists() and read_json(folder / "prediction.json").get("metres_per_unit") == run.metres_per_unit
 
 
 def predict_shots(out: Path, shots: Sequence[Shot], *, device: str) -> list[Path]:
@@ -71,12 +70,11 @@ def predict_shots(out: Path, shots: Sequence[Shot], *, device: str) -> list[Path
     for number, shot in enumerate(shots):
         folder = out / "prediction" / f"{number:03d}"
         folders.append(folder)
-        if folder.exists():
-            if read_json(folder / "prediction.json").get("metres_per_unit") == run.metres_per_unit:
-                continue
-            # A change of scale was stopped half-way.
-            _remove(out / "report" / folder.name)
-            _remove(folder)
+        if is_predicted(folder, run):
+            continue
+        # Where there is one, a change of scale was stopped half-way.
+        _remove(out / "report" / folder.name)
+        _remove(folder)
         source = shot.source(out)
         with new_folder(folder) as made:
             # A third of the size of .flo, to 1/64 px.
