@@ -116,6 +116,13 @@ def test_short_clips_say_so(count: int) -> None:
     assert found.verdict == ("usable" if count > 2 else "cannot")
 
 
+def test_frames_too_small_to_see_anything_say_so() -> None:
+    clip = Kept(load_world("boxes", seed=0, frames=20, height=12, width=40, speed=5.0))
+    found = diagnose(clip, camera=clip.camera)
+    assert found.verdict == "cannot"
+    assert (found.findings[0].name, found.findings[0].text) == ("size", "frames of 12x40 show too little")
+
+
 def test_without_a_camera_the_doctor_says_what_it_sees() -> None:
     seen, unseen = hand_held(1), hand_held(1, turn_deg=0.0)
     told = diagnose(seen, camera=None).findings

@@ -2,11 +2,15 @@
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from doctor.footage import hand_held
 from egoflow.cli import command_parser, main
+from egoflow.data.cameras import write_camera
+from egoflow.data.formats import write_image
 
 SMALL = "world:{}?frames=22&height=128&width=192&samples=1"
 MOVING, TURNING = SMALL.format("boxes") + "&speed=5&texture_ratio=1&seed=1", SMALL.format("boxes") + (
@@ -28,6 +32,22 @@ def test_the_command_that_is_named_can_be_given(capsys: pytest.CaptureFixture[st
     args = command_parser(command[0])[0].parse_args(command[1:])
     assert args.frames == "-18:"
     assert args.out == "runs/boxes"
+
+
+@pytest.mark.parametrize("lens", [(), (0.001, 0.0, 0.0, 0.0)])
+def test_no_camera_is_suggested_that_drops_a_lens(tmp_path: Path, lens: tuple[float, ...],
+                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    clip = hand_held(0)
+    for index in range(len(clip)):
+        write_image(tmp_path / "image" / f"{index:06d}.png", clip.image(index))
+    wrong = replace(clip.camera, fx=clip.camera.fx * 2, fy=clip.camera.fy * 2)
+    write_camera(tmp_path / "camera.json", wrong)
+    stated = json.loads((tmp_path / "camera.json").read_text())
+    (tmp_path / "camera.json").write_text(json.dumps(stated | ({"distortion": list(lens)} if lens else {})))
+    main(["doctor", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "wrong_camera" in shown
+    assert ("--camera" in shown.split("next: ")[1]) == (not lens)
 
 
 def test_a_clip_that_cannot_teach_fails(capsys: pytest.CaptureFixture[str]) -> None:

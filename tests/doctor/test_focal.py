@@ -37,11 +37,12 @@ def test_cameras_that_only_translate_do_not(seed: int) -> None:
     assert found.json()["focal_px"] is None
 
 
-def exact_pair(number: int, *, turn_rad: float, focal: float, asked: float) -> PairReport:
-    """Return exact matches of a camera of focal length ``focal`` that is taken to have ``asked``."""
+def exact_pair(number: int, *, turn_rad: float, focal: float, asked: float, rolls: bool = False) -> PairReport:
+    """Return exact matches of a camera of focal length ``focal`` that is taken to have ``asked``; ``rolls``: about its
+    axis."""
     random = np.random.default_rng(number)
     points = torch.from_numpy(random.uniform((-4, -3, 4), (4, 3, 20), (500, 3)))
-    turn = torch.from_numpy(random.normal(size=3))
+    turn = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64) if rolls else torch.from_numpy(random.normal(size=3))
     motion = SE3(rotation_exp(turn / turn.norm() * turn_rad), torch.from_numpy(random.normal(size=3) * 0.3))
     moved = motion.apply(points)
     centre = torch.tensor([(WIDTH - 1) / 2, (HEIGHT - 1) / 2], dtype=torch.float64)
@@ -72,6 +73,15 @@ def test_exact_translations_fit_every_focal_length() -> None:
     found = estimate_focal(pairs, pairs[0].camera)
     assert not found.observable
     assert found.costs.max() < 1e-6
+
+
+def test_a_roll_is_no_turn() -> None:
+    """The same under every focal length: twelve degrees of it show none."""
+    pairs = [exact_pair(k, turn_rad=0.2, focal=260.0, asked=180.0, rolls=True) for k in range(8)]
+    found = estimate_focal(pairs, pairs[0].camera)
+    assert found.turn_deg < 0.1
+    assert not found.observable
+    assert "hardly turns" in found.reason
 
 
 def test_five_pairs_are_too_few() -> None:

@@ -1,13 +1,17 @@
 """What one pass over the frames finds."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
 
 from doctor.footage import HEIGHT, WIDTH, drive
+from egoflow.doctor.light import light_findings
 from egoflow.doctor.overlays import FixedPixels
 from egoflow.doctor.pairs import same_light, unmoved_pixels
-from egoflow.doctor.survey import blurriness, repeated_frames, small_image, survey
+from egoflow.doctor.survey import Survey, blurriness, repeated_frames, small_image, survey
 from egoflow.worlds.base import load_world
 from egoflow.worlds.defects import DEFECTS, Kept
 
@@ -105,3 +109,23 @@ def test_what_is_fixed_fits_as_it_is() -> None:
     inside, outside = stays[22:38, 32:48].mean(), np.delete(stays[:, 10:76], slice(14, 46), axis=0).mean()
     assert inside == 1.0
     assert outside < 0.2
+
+
+def test_one_crop_takes_bars_and_bonnet_off_and_is_even() -> None:
+    """Of 81x121 frames six rows at the top, two columns at the left, and a bonnet from row 70 on are left out."""
+    fixed: Any = SimpleNamespace(bonnet=lambda: 70, grey=np.zeros((1, 81, 121)))
+    structure, rows = np.zeros((81, 121), bool), 81 - 70
+
+    def told(bars: tuple[int, int, int, int]) -> list[tuple[str, str]]:
+        found: Any = SimpleNamespace(fixed=fixed, scale=lambda: 1.0, bars=lambda: bars, height=81, width=121,
+                                     blur=np.zeros(3), brightness=np.ones(3), repeats=(), jumps=(), count=30)
+        found.window = lambda *, bonnet: Survey.window(found, bonnet=bonnet)
+        return [(finding.text, finding.remedy) for finding in light_findings(found, fixed=structure)]
+
+    (bars, crop), (bonnet, same) = told((6, 0, 2, 0))
+    assert bars.startswith("plain bars")
+    assert "crop=118:64:2:6:exact=1" in crop
+    assert f"the lowest {rows} rows" in bonnet
+    assert same == "the crop of the bars cuts it off too"
+    (_, alone), = told((0, 0, 0, 0))
+    assert alone == "cut it off: ffmpeg -i IN -vf crop=120:70:0:0:exact=1 OUT"

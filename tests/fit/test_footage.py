@@ -16,6 +16,8 @@ from egoflow.fit import examine as module
 from egoflow.fit import footage as footage_module
 from egoflow.fit.examine import Examined, camera_facts
 from egoflow.fit.footage import gather, read_footage
+from egoflow.fit.plan import read_plan
+from egoflow.fit.teach import read_scores
 from egoflow.types import FrameSource
 from egoflow.worlds.base import load_world
 
@@ -98,6 +100,45 @@ def test_a_gap_that_is_asked_for_decides_which_shots_are_long_enough(tmp_path: P
     assert gather([clip], camera=None, frames=None, gap=2, out=tmp_path / "two").gap == 2
     with pytest.raises(DataError, match="no shot is long enough for a frame distance of 13"):
         gather([clip], camera=None, frames=None, gap=13, out=tmp_path / "far")
+
+
+def test_pauses_do_not_make_a_shot_longer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 34 frames 12 stand still in the middle: 13 follow one another before them, and 8 after."""
+    order, clip = [*range(14), *[13] * 12, *range(14, 22)], hand_held(0)
+    for k, index in enumerate(order):
+        write_image(tmp_path / "waits" / f"{k:06d}.png", clip.image(index))
+    write_camera(tmp_path / "waits" / "camera.json", clip.camera)
+    (found,) = gather([str(tmp_path / "waits")], camera=None, frames=None, gap=6, out=tmp_path / "six").shots
+    assert len(found.frames) > 22
+    with pytest.raises(DataError, match="no shot is long enough for a frame distance of 7"):
+        gather([str(tmp_path / "waits")], camera=None, frames=None, gap=7, out=tmp_path / "seven")
+    assert "follow one another, too few for a frame distance of 7" in capsys.readouterr().err
+
+
+def test_other_footage_under_the_same_name_is_refused(tmp_path: Path) -> None:
+    clip, out = tmp_path / "hand", tmp_path / "out"
+    filmed(clip, hand_held(0), camera=True)
+    (shot,) = gather([str(clip)], camera=None, frames=None, gap=1, out=out).shots
+    shot.source(out)
+    whole, camera = len(hand_held(0)), (clip / "camera.json").read_text()
+    (clip / "camera.json").write_text(json.dumps(json.loads(camera) | {"fx": 100.0}))
+    footage_module._opened.cache_clear()
+    with pytest.raises(DataError, match="hand: is no longer the footage that .*out was begun with.* lengths 100, 120 "):
+        shot.source(out)
+    (clip / "camera.json").write_text(camera)
+    (clip / f"{whole - 1:06d}.png").unlink()
+    footage_module._opened.cache_clear()
+    with pytest.raises(DataError, match=f": {whole - 1} frames of .*, not {whole} frames of "):
+        shot.source(out)
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"shots": [{"clip": "a"}], "gap": 1, "facts": []}'])
+def test_what_a_fit_remembers_is_whole_or_refused(tmp_path: Path, content: str | None) -> None:
+    for name, read in (("footage.json", read_footage), ("plan.json", read_plan), ("scores.json", read_scores)):
+        if content is not None:
+            (tmp_path / name).write_text(content)
+        with pytest.raises(DataError, match=f"{name}: (no such file|is damaged, or of another version)"):
+            read(tmp_path)
 
 
 def test_a_full_disk_leaves_no_clip_out_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """A collapse goes back to where all was well, turns one knob, and a second one ends training with its reason."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from egoflow.config import first_difference, with_settings
 from egoflow.errors import TrainingError
 from egoflow.fit import teach as module
 from egoflow.fit.plan import Plan
+from egoflow.fit.proxy import GAP, KEY
 from egoflow.fit.teach import choose, knob, roll_back, teach
 from egoflow.registry import load_preset
 from egoflow.training import checkpoint
@@ -126,3 +128,13 @@ def test_a_plan_goes_on_on_another_device() -> None:
     assert moved.run.loop.device == "cpu" != run.loop.device
     assert first_difference(moved.run, run) is None
     assert (moved.seconds, moved.changes) == (plan.seconds, plan.changes)
+
+
+def test_scores_of_another_frame_distance_are_of_no_account(tmp_path: Path) -> None:
+    """A collapse to zero motion asks for frames farther apart, of which all depth explains less."""
+    rows: list[dict[str, float]] = [{"step": 40, KEY: 0.2, GAP: 1}, {"step": 50, "loss/total": 1.0},
+                                    {"step": 80, KEY: 0.5, GAP: 2}, {"step": 120, KEY: 0.4, GAP: 2}]
+    log = tmp_path / "log.jsonl"
+    log.write_text("\n".join(map(json.dumps, rows)))
+    assert module._history(log, gap=2) == [(80, 0.5), (120, 0.4)]
+    assert module._history(log, gap=1) == [(40, 0.2)]

@@ -55,6 +55,9 @@ def run(args: argparse.Namespace) -> int:
         return 128 + stop.number
     finally:
         leave()
+    if state.step < settings.loop.steps:
+        note(f"its time was over at step {state.step} of {settings.loop.steps}; the same command with --resume goes on "
+             f"as long again")
     say(f"trained {state.step} steps in {state.elapsed_s:.0f} s: {out}")
     say(f"next: {command_line('predict', out, args.data[0], '--out', out / 'prediction')}")
     return 0

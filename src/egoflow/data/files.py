@@ -168,6 +168,19 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: is damaged; remove it, and it is made again") from None
 
 
+@contextmanager
+def needed_json(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the object of a file that the work in its folder cannot go on without.
+
+    DataError where it is missing, damaged, or where the block does not find what it expects in it.
+    """
+    try:
+        yield json.loads(read_text(path, limit=2**26))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise DataError(f"{path}: is damaged, or of another version of egoflow; begin again in another --out"
+                        ) from None
+
+
 def claim_folder(out: Path, about: dict[str, Any], *, file: str, kind: str) -> None:
     """Make ``out`` the folder of what ``about`` asks for, kept in its ``file``; what was begun there may go on.
 
@@ -176,13 +189,14 @@ def claim_folder(out: Path, about: dict[str, Any], *, file: str, kind: str) -> N
     path = out / file
     if out.exists() and (not out.is_dir() or not (path.exists() or all(map(is_leftover, out.iterdir())))):
         raise ConfigError(f"{out}: is not the folder of a {kind}; give another --out")
-    known = read_json(path)
-    for key, value in about.items():
-        if known and known.get(key) != value:
-            raise ConfigError(f"{out}: holds another {kind}: its {key} is {_short(known.get(key))}, not "
-                              f"{_short(value)}; give another --out, or the same words")
-    if not known:
+    if not path.exists():
         write_json(path, about)
+        return
+    with needed_json(path) as known:
+        other = next((key for key, value in about.items() if known.get(key) != value), None)
+    if other is not None:
+        raise ConfigError(f"{out}: holds another {kind}: its {other} is {_short(known.get(other))}, not "
+                          f"{_short(about[other])}; give another --out, or the same words")
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from egoflow.types import FrameSource
 Verdict = Literal["good", "usable", "cannot"]
 VERDICTS = {"good": "good", "usable": "usable, with what stands below", "cannot": "cannot teach depth"}
 """Each verdict in words."""
-FEW, LEAST_FRAMES = 20, 3
+FEW, LEAST_FRAMES, LEAST_SIDE = 20, 3, 32
 STILL_SHARE = 0.05
 
 
@@ -174,9 +174,12 @@ def training_size(height: int, width: int, *, pixels: int = 64 * 192) -> tuple[i
 
 
 def length_findings(found: Survey, *, longest: int) -> list[Finding]:
-    """Return what is to be said of the number of frames, ``longest`` of them in a row, of broken ones, and of cuts."""
+    """Return what is to be said of the frames' size and number, ``longest`` in a row, of broken ones and of cuts."""
     findings = []
     readable = found.count - len(found.broken)
+    if min(found.height, found.width) < LEAST_SIDE:
+        findings.append(Finding(name="size", severity="fatal", text=f"frames of {found.height}x{found.width} show too "
+                                "little", remedy=f"give frames of at least {LEAST_SIDE} pixels a side"))
     if readable < LEAST_FRAMES:
         findings.append(Finding(name="short", severity="fatal", text=f"only {readable} readable frames",
                                 remedy="film at least a few seconds"))

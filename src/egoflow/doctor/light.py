@@ -35,23 +35,22 @@ def _repeats(found: Survey) -> list[Finding]:
 def _fixed(found: Survey, structure: np.ndarray) -> list[Finding]:
     """Return the findings of black bars and of structure that is fixed to the image."""
     findings = []
+    bonnet, scale = found.fixed.bonnet(), found.scale()
     top, bottom, left, right = found.bars()
+    _, _, height, width = found.window(bonnet=bonnet)
+    # One for bars and bonnet: whoever gave two commands one after the other would have each of IN.
+    crop = f"ffmpeg -i IN -vf crop={_even(width)}:{_even(height)}:{left}:{top}:exact=1 OUT"
     if top + bottom + left + right:
-        height, width = _even(found.height - top - bottom), _even(found.width - left - right)
         findings.append(Finding(
             name="letterbox", severity="mend", text=f"plain bars that never change: {top} rows at the top, {bottom} at "
             f"the bottom, {left} columns at the left, {right} at the right",
-            remedy=f"cut them off: ffmpeg -i IN -vf crop={width}:{height}:{left}:{top}:exact=1 OUT; cx, cy less "
-                   f"{left}, {top}"))
-    scale = found.scale()
-    bonnet = found.fixed.bonnet()
+            remedy=f"cut them off: {crop}; cx, cy less {left}, {top}"))
     if bonnet is not None:
         rows = found.height - round(bonnet * scale)
         findings.append(Finding(
             name="overlay", severity="mend", text=f"a bonnet, or another part of the vehicle, fills the lowest {rows} "
             "rows: it never moves",
-            remedy=f"cut it off: ffmpeg -i IN -vf crop={_even(found.width)}:{_even(found.height - rows)}:0:0:exact=1 "
-                   "OUT"))
+            remedy="the crop of the bars cuts it off too" if findings else f"cut it off: {crop}"))
     # Out of focus, far things hardly change either.
     if structure.any() and not np.nanmedian(found.blur) > BLURRED:
         y, x = np.nonzero(structure)

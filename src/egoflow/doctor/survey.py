@@ -81,6 +81,17 @@ class Survey:
         top, bottom, left, right = (round((n + more) * scale) if n else 0 for n in self.fixed.bars())
         return top, bottom, left, right
 
+    def window(self, *, bonnet: int | None) -> tuple[int, int, int, int]:
+        """Return (top, left, height, width) of the frames without bars, and without what begins at row ``bonnet``.
+
+        The bonnet's row is one of the pass.
+        """
+        top, bottom, left, right = self.bars()
+        last = self.height - bottom
+        if bonnet is not None:
+            last = min(last, round(bonnet * self.scale()))
+        return top, left, last - top, self.width - left - right
+
 
 def survey(source: FrameSource) -> Survey:
     """Read every frame of ``source`` once, in order, and return what the pass says."""

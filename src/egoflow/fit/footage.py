@@ -10,7 +10,7 @@ from egoflow.config import DataConfig
 from egoflow.console import note
 from egoflow.data.cameras import write_camera
 from egoflow.data.cleaned import Cleaned
-from egoflow.data.files import read_json, remove_leftovers, write_json
+from egoflow.data.files import needed_json, remove_leftovers, write_json
 from egoflow.data.formats import read_mask, write_mask
 from egoflow.data.open import FrameSlice, continuous_runs, open_source
 from egoflow.doctor.diagnosis import Diagnosis
@@ -34,12 +34,20 @@ def _opened(path: str, camera: str, frames: str) -> list[FrameSource]:
     return open_sources(DataConfig(paths=(path,), camera=camera or None, frames=frames or None))
 
 
+def seen_of(source: FrameSource) -> str:
+    """Return what tells a clip from another one that took its name: its length, its size and its camera."""
+    camera = source.camera
+    focal, axis = (f"{float(x):.6g}, {float(y):.6g}" for x, y in ((camera.fx, camera.fy), (camera.cx, camera.cy)))
+    return f"{len(source)} frames of {camera.height}x{camera.width}, focal lengths {focal} px, axis at {axis}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shot:
     """One shot that is learnt from: its prepared ``clip``, and where its frames lie in the footage as it was given.
 
     ``clip`` and ``mask`` (what is fixed to the image; "" for nothing) are files of the fit's folder. ``camera`` is how
-    the source is opened ("" where it brings its own); ``facts`` is the place of its source in ``Footage.facts``.
+    the source is opened ("" where it brings its own); ``seen`` is what ``seen_of`` said of it then; ``facts`` is its
+    place in ``Footage.facts``.
     """
 
     clip: str
@@ -48,13 +56,22 @@ class Shot:
     number: int
     camera: str
     slice: str
+    seen: str
     frames: tuple[int, ...]
     window: tuple[int, int, int, int]
     facts: int
 
     def source(self, out: Path) -> FrameSource:
-        """Open the shot's frames at their own size, cleaned as those that the fit in ``out`` was trained on."""
-        whole = _opened(self.path, self.camera, self.slice)[self.number]
+        """Open the shot's frames at their own size, cleaned as those that the fit in ``out`` was trained on.
+
+        Raises DataError where the footage is not what it was.
+        """
+        sources = _opened(self.path, self.camera, self.slice)
+        now = seen_of(sources[self.number]) if self.number < len(sources) else f"{len(sources)} clips"
+        if now != self.seen:
+            raise DataError(f"{self.path}: is no longer the footage that {out} was begun with: {now}, not {self.seen}; "
+                            f"put it back, or give another --out")
+        whole = sources[self.number]
         fixed = read_mask(out / self.mask) if self.mask else None
         return FrameSlice(Cleaned(whole, window=self.window, fixed=fixed), self.frames, joined=True)
 
@@ -112,7 +129,7 @@ def gather(paths: Sequence[str], *, camera: str | None, frames: str | None, gap:
             mask = f"footage/fixed{place}.png"
             write_mask(out / mask, diagnosis.fixed)
         shots += [Shot(clip=str(folder.relative_to(out)), mask=mask, path=path, number=number, camera=words,
-                       slice=frames or "", frames=shown, window=ready.window, facts=place)
+                       slice=frames or "", seen=seen_of(source), frames=shown, window=ready.window, facts=place)
                   for folder, shown in zip(ready.clips, ready.shots, strict=True)]
         gaps.append((prepared_gap(diagnosis, ready), ready.frames))
     if not shots:
@@ -157,8 +174,8 @@ def _common(gaps: list[tuple[int, int]]) -> int:
 
 def read_footage(out: Path) -> Footage:
     """Return what ``footage.json`` of a fit holds."""
-    content = read_json(out / FILE)
-    for shot in content["shots"]:
-        shot |= {"frames": tuple(shot["frames"]), "window": tuple(shot["window"])}
-    return Footage(shots=tuple(Shot(**shot) for shot in content["shots"]), gap=content["gap"],
-                   facts=tuple(content["facts"]))
+    with needed_json(out / FILE) as content:
+        for shot in content["shots"]:
+            shot |= {"frames": tuple(shot["frames"]), "window": tuple(shot["window"])}
+        return Footage(shots=tuple(Shot(**shot) for shot in content["shots"]), gap=content["gap"],
+                       facts=tuple(content["facts"]))

@@ -59,7 +59,8 @@ def _remove(folder: Path) -> None:
 
 def is_predicted(folder: Path, run: Run) -> bool:
     """Say whether a shot's ``folder`` is there, in the unit that the model of ``run`` has now."""
-    return folder.exists() and read_json(folder / "prediction.json").get("metres_per_unit") == run.metres_per_unit
+    about = read_json(folder / "prediction.json")
+    return bool(about) and about.get("metres_per_unit") == run.metres_per_unit
 
 
 def predict_shots(out: Path, shots: Sequence[Shot], *, device: str) -> list[Path]:

@@ -13,7 +13,7 @@ from egoflow.config import Run, first_difference, run_from_json, run_to_json, wi
 from egoflow.console import note
 from egoflow.data.cameras import read_camera
 from egoflow.data.clips import ClipDataset
-from egoflow.data.files import read_json, write_json
+from egoflow.data.files import needed_json, write_json
 from egoflow.doctor.diagnosis import training_size
 from egoflow.errors import ConfigError
 from egoflow.fit.footage import Footage
@@ -113,7 +113,7 @@ def write_plan(out: Path, plan: Plan) -> None:
 def read_plan(out: Path) -> Plan:
     """Return what ``plan.json`` of a fit holds."""
     path = out / FILE
-    content = read_json(path)
-    config_type = load_method(content["run"]["method"]).config_type
-    return Plan(run=run_from_json(json.dumps(content["run"]), config_type, name=path), seconds=content["seconds"],
-                changes=tuple(content["changes"]))
+    with needed_json(path) as content:
+        config_type = load_method(content["run"]["method"]).config_type
+        return Plan(run=run_from_json(json.dumps(content["run"]), config_type, name=path), seconds=content["seconds"],
+                    changes=tuple(content["changes"]))

@@ -47,7 +47,7 @@ class Prepared:
 
 def prepare(source: FrameSource, diagnosis: Diagnosis, folder: Path) -> Prepared:
     """Write the shots of ``source`` below ``folder`` (000, 001, …); DataError where no shot is long enough."""
-    window, dropped = clean_window(diagnosis), _dropped(diagnosis)
+    window, dropped = diagnosis.survey.window(bonnet=diagnosis.bonnet), _dropped(diagnosis)
     clean = Cleaned(source, window=window)
     shots = [[i for i in shot if not any(i in frames for frames in dropped.values())]
              for shot in diagnosis.survey.shots]
@@ -84,16 +84,6 @@ def _refuse_other(clip: Path, about: dict[str, Any]) -> None:
     if known != about:
         raise ConfigError(f"{clip}: holds other frames than those of {about['source']}; remove it, or give "
                           f"another folder")
-
-
-def clean_window(diagnosis: Diagnosis) -> tuple[int, int, int, int]:
-    """Return (top, left, height, width) of the frames without plain bars and without a bonnet."""
-    found = diagnosis.survey
-    top, bottom, left, right = found.bars()
-    last = found.height - bottom
-    if diagnosis.bonnet is not None:
-        last = min(last, round(diagnosis.bonnet * found.scale()))
-    return top, left, last - top, found.width - left - right
 
 
 def _dropped(diagnosis: Diagnosis) -> dict[str, set[int]]:

@@ -22,8 +22,8 @@ from egoflow.registry import load_method
 from egoflow.types import Clip, FrameSource
 
 CLIPS, FARTHER = 16, 2
-KEY = "held_out/unexplained"
-"""What the log calls the figure."""
+KEY, GAP = "held_out/unexplained", "held_out/gap"
+"""What the log calls the figure, and the frame distance of the training that it is asked of."""
 
 
 def held_out_clips(run: Run, sources: Sequence[FrameSource], *, cache: Path | None = None) -> list[Clip]:
@@ -42,10 +42,10 @@ def held_out_clips(run: Run, sources: Sequence[FrameSource], *, cache: Path | No
     return [dataset[(2 * i + 1) * len(dataset) // (2 * count)] for i in range(count)]
 
 
-def judged(method: Method, clips: Sequence[Clip], device: torch.device) -> dict[str, float]:
-    """Return ``unexplained_flow`` under the name that the log knows it by; nothing where it is not known."""
+def judged(method: Method, clips: Sequence[Clip], device: torch.device, *, gap: int) -> dict[str, float]:
+    """Return ``unexplained_flow`` and the training's ``gap`` by their names in the log; nothing where none is known."""
     value = unexplained_flow(method, clips, device=device)
-    return {KEY: value} if value == value else {}
+    return {KEY: value, GAP: gap} if value == value else {}
 
 
 def last_will_do(last: float, best: float, *, flat: float) -> bool:

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,18 +13,20 @@ import torch
 from egoflow.config import Run, first_difference
 from egoflow.console import note
 from egoflow.data.cameras import read_camera
-from egoflow.data.files import read_json, write_json
+from egoflow.data.files import needed_json, write_json
 from egoflow.errors import TrainingError
 from egoflow.evaluation.bootstrap import block_length, mean_interval
 from egoflow.fit.footage import read_footage
 from egoflow.fit.plan import Plan, write_plan
 from egoflow.fit.proxy import (
+    GAP,
     KEY,
     held_out_clips,
     judged,
     last_will_do,
     unexplained_by_flat_depth,
     unexplained_by_pair,
+    unexplained_flow,
 )
 from egoflow.inference import model_card
 from egoflow.registry import build_method
@@ -95,10 +98,10 @@ def ended(out: Path) -> bool:
 
 def read_scores(out: Path) -> Scores:
     """Return what ``scores.json`` of a fit holds."""
-    known = read_json(out / FILE)
-    known["history"] = tuple(map(tuple, known["history"]))
-    known["interval"] = known["interval"] and tuple(known["interval"])
-    return Scores(**known)
+    with needed_json(out / FILE) as known:
+        known["history"] = tuple(map(tuple, known["history"]))
+        known["interval"] = known["interval"] and tuple(known["interval"])
+        return Scores(**known)
 
 
 def knob(symptom: str, run: Run) -> str:
@@ -136,7 +139,8 @@ def _train(folder: Path, plan: Plan, sources: Sequence[FrameSource], held_out: l
     dataset = make_dataset(plan.run, list(sources), cache=folder / "cache")
     prepare(dataset)
     budget = Budget(steps=plan.run.loop.steps) if plan.seconds is None else Budget(seconds=OVERTIME * plan.seconds)
-    state = train_within(plan.run, dataset, budget, out=folder, held_out=held_out, judge=judged)
+    state = train_within(plan.run, dataset, budget, out=folder, held_out=held_out,
+                         judge=partial(judged, gap=plan.run.data.gap))
     if state.step < plan.run.loop.steps:
         note(f"training took {OVERTIME:g} times as long as planned and was ended at step {state.step} of "
              f"{plan.run.loop.steps}: the machine was busy")
@@ -165,17 +169,17 @@ def _stand_in_camera(out: Path) -> str:
 
 def _chosen(out: Path, folder: Path, plan: Plan, held_out: list[Clip]) -> Scores:
     """Write the chosen checkpoint as the model; raise TrainingError where it is no better than an untrained one."""
-    history = _history(folder / "log.jsonl")
+    history = _history(folder / "log.jsonl", gap=plan.run.data.gap)
     flat = unexplained_by_flat_depth(held_out)
     path = choose(folder, history, flat=flat)
     _, method, state = checkpoint.load_run(path)
     _, at_last, _ = checkpoint.read(folder / LAST)
     device = pick_device(plan.run.loop.device)
     torch.manual_seed(plan.run.loop.seed)
-    before = judged(build_method(plan.run).to(device), held_out, device).get(KEY)
+    before = unexplained_flow(build_method(plan.run).to(device), held_out, device=device)
     values = unexplained_by_pair(method.to(device), held_out, device=device)
     chosen = sum(values) / len(values) if values else None
-    if chosen is not None and before is not None and chosen >= before:
+    if chosen is not None and chosen >= before:
         raise TrainingError(f"{out}: training made nothing better: depth leaves {chosen:.3f} of the flow between "
                             f"frames twice as far apart unexplained, and left {before:.3f} before; give a longer "
                             f"--budget and another --out, or look at {out / 'footage' / 'index.html'}")
@@ -183,13 +187,18 @@ def _chosen(out: Path, folder: Path, plan: Plan, held_out: list[Clip]) -> Scores
     run = replace(plan.run, data=replace(plan.run.data, camera=_stand_in_camera(out)))
     write_json(out / model_card.FILE, model_card.training_facts(plan.run))
     checkpoint.copy(path, out / checkpoint.MODEL, run, State(step=state.step), weights_only=True)
-    return Scores(step=state.step, steps=plan.run.loop.steps, chosen=chosen, start=before,
+    return Scores(step=state.step, steps=plan.run.loop.steps, chosen=chosen, start=_known(before),
                   interval=mean_interval(values, block=block_length(len(values))),
-                  flat=flat if math.isfinite(flat) else None, history=tuple(history),
+                  flat=_known(flat), history=tuple(history),
                   elapsed_s=at_last.elapsed_s)
 
 
-def _history(log: Path) -> list[tuple[int, float]]:
-    """Return (step, score) of every checkpoint that was scored."""
+def _known(value: float) -> float | None:
+    """Return a figure, None where it is not finite."""
+    return value if math.isfinite(value) else None
+
+
+def _history(log: Path, *, gap: int) -> list[tuple[int, float]]:
+    """Return (step, score) of every checkpoint that was scored while training was at this frame distance."""
     rows = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
-    return [(row["step"], row[KEY]) for row in rows if row.get(KEY) is not None]
+    return [(row["step"], row[KEY]) for row in rows if row.get(GAP) == gap]

@@ -132,7 +132,7 @@ class Trainer:
             if stop:
                 if self.signal is not None:
                     raise Stopped(self.signal)
-                note(f"stopped at step {step}: loop.minutes={loop.minutes:g} are over; --resume goes on as long again")
+                note(f"stopped at step {step}: loop.minutes={loop.minutes:g} are over")
                 return
 
     def _step(self, clip: Clip, step: int, *, report: bool) -> dict[str, float]:
