@@ -153,24 +153,19 @@ def refine(rotation: np.ndarray, direction: np.ndarray, rays_a: np.ndarray, rays
 
     Returns rotation, unit direction and the distances [n] on the z = 1 plane. (Hartley & Zisserman 2004, equation 11.9)
     """
-    a, b = (np.concatenate((r, np.ones((len(r), 1))), 1) for r in (rays_a, rays_b))
+    a, b = (np.concatenate((r.T, np.ones((1, len(r))))) for r in (rays_a, rays_b))
     direction = direction / np.linalg.norm(direction)
     for _ in range(steps):
-        base = sampson(rotation, direction, a, b)
         basis = np.linalg.svd(direction[None])[2][1:]
-        jacobian = np.empty((len(a), 5))
-        for k in range(5):
-            delta = np.zeros(5)
-            delta[k] = 1e-6
-            jacobian[:, k] = (sampson(*_moved(rotation, direction, basis, delta), a, b) - base) / 1e-6
+        base, jacobian = _sampson_and_slopes(rotation, direction, basis, a, b)
         weight = 1 / (1 + (base / noise) ** 2) ** 2
-        normal = (jacobian * weight[:, None]).T @ jacobian
+        normal = (jacobian * weight) @ jacobian.T
         step = -np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(5) + 1e-12 * np.eye(5),
-                                (jacobian * weight[:, None]).T @ base)
+                                (jacobian * weight) @ base)
         rotation, direction = _moved(rotation, direction, basis, np.clip(step, -0.1, 0.1))
         if np.abs(step).max() < 1e-8:
             break
-    return rotation, direction, np.abs(sampson(rotation, direction, a, b))
+    return rotation, direction, np.abs(sampson(rotation, direction, a.T, b.T))
 
 
 def _moved(rotation: np.ndarray, direction: np.ndarray, basis: np.ndarray, delta: np.ndarray) -> tuple[
@@ -182,11 +177,34 @@ def _moved(rotation: np.ndarray, direction: np.ndarray, basis: np.ndarray, delta
 
 def sampson(rotation: np.ndarray, direction: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return signed Sampson distances [n] of homogeneous matches a, b [n, 3]."""
-    x, y, z = direction
-    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
-    line_b, line_a = a @ essential.T, b @ essential
-    square = line_b[:, 0] ** 2 + line_b[:, 1] ** 2 + line_a[:, 0] ** 2 + line_a[:, 1] ** 2
-    return (b * line_b).sum(1) / np.sqrt(np.maximum(square, 1e-18))
+    essential = _cross(direction) @ rotation
+    line_b, line_a = essential @ a.T, essential[:, :2].T @ b.T
+    square = (line_b[:2] ** 2).sum(0) + (line_a**2).sum(0)
+    return (b.T * line_b).sum(0) / np.sqrt(np.maximum(square, 1e-18))
+
+
+def _sampson_and_slopes(rotation: np.ndarray, direction: np.ndarray, basis: np.ndarray, a: np.ndarray, b: np.ndarray
+                        ) -> tuple[np.ndarray, np.ndarray]:
+    """Return the Sampson distances [n] of matches [3, n], and their slopes [5, n] by the parameters of ``_moved``."""
+    cross = _cross(direction)
+    essential = cross @ rotation
+    line_b, line_a = essential @ a, essential[:, :2].T @ b
+    root = np.sqrt(np.maximum((line_b[:2] ** 2).sum(0) + (line_a**2).sum(0), 1e-18))
+    base = (b * line_b).sum(0) / root
+    # By each entry of the essential matrix first; both numerator and root depend on it.
+    left = b.copy()
+    left[:2] -= base / root * line_b[:2]
+    by_entry = left[:, None] * a
+    by_entry[:, :2] -= b[:, None] * (base / root * line_a)
+    changes = np.stack([*(cross @ _cross(axis) @ rotation for axis in np.eye(3)),
+                        *(_cross(tangent) @ rotation for tangent in basis)])
+    return base, changes.reshape(5, 9) @ by_entry.reshape(9, -1) / root
+
+
+def _cross(v: np.ndarray) -> np.ndarray:
+    """Return the matrix of the cross product with ``v``."""
+    x, y, z = v
+    return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
 
 
 def working_gray(image: np.ndarray) -> np.ndarray:
