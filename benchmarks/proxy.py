@@ -52,7 +52,7 @@ def trained(recipe: str, world: str, steps: int, folder: Path) -> tuple[list[dic
     shown = [true[i] for i in np.linspace(0, len(true) - 1, 12).astype(int)]
 
     def judge(method: Method, clips: Sequence[Clip], device: torch.device) -> dict[str, float]:
-        found = judged(method, clips, device)
+        found = judged(method, clips, device, gap=run.data.gap)
         return found | {"true": held_out_figures(method, shown, device)["held_out/abs_rel"]}
 
     held_out = held_out_clips(run, sources)
