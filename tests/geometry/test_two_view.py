@@ -70,6 +70,32 @@ def test_images_give_the_motion(seed: int, a: int, b: int) -> None:
     assert float(round_trip.t.norm()) < 1e-9
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_steps_of_a_hundredth_of_the_depth_have_their_direction(seed: int) -> None:
+    """No point is nearer than 60 steps; OpenCV's recoverPose asks those within 50, and took any of four motions."""
+    camera, random = Camera.create(240, 240, 143.5, 47.5, height=96, width=288), np.random.default_rng(seed)
+    depth = np.exp(cv2.resize(random.uniform(np.log(60), np.log(600), (6, 18)), (288, 96)))
+    # Mostly aside: straight ahead such steps show too little.
+    omega, t = random.normal(size=3), random.normal(size=3) * [1, 1, 0.5]
+    motion = SE3(rotation_exp(torch.from_numpy(0.02 * omega))[None], torch.from_numpy(t / np.linalg.norm(t))[None])
+    flow, ahead = rigid_flow(torch.from_numpy(depth)[None, None], camera, motion)
+    turn, aside = errors_deg(geometry_from_flow(flow[0].permute(1, 2, 0).numpy(), ahead[0, 0].numpy(), camera), motion)
+    assert turn < 1e-3
+    assert aside < 0.1
+
+
+def test_a_slow_hand_has_its_direction() -> None:
+    """Parallax below 2 px, a turn of as much: medians of 0.04 and 3.8 degrees; the opposite direction fits as well."""
+    world = load_world("boxes", seed=3, frames=24, height=160, width=240, speed=1.0, turn_deg=6.0, texture_ratio=1.0)
+    found = [(pair_geometry(world.image(a), world.image(a + 1), world.camera)[0], world.pair_truth(a, a + 1).b_from_a)
+             for a in range(0, 23, 2)]
+    turns, asides = np.array([errors_deg(geometry, motion) for geometry, motion in found if geometry.weight]).T
+    assert len(turns) >= 10
+    assert turns.max() < 0.4
+    assert np.median(asides) < 8
+    assert asides.max() < 20
+
+
 def test_flow_of_images_where_it_is_called_usable() -> None:
     world, truth = drive(3), drive(3).pair_truth(0, 1)
     found, _ = pair_geometry(world.image(0), world.image(1), world.camera)
