@@ -8,6 +8,7 @@ from torch import Tensor
 
 from egoflow.geometry.flow import rigid_flow
 from egoflow.geometry.se3 import SE3
+from egoflow.losses.masks import forward_backward_visible
 from egoflow.methods.joint import Joint, _visible, tiny
 from egoflow.methods.solved import Solved
 from egoflow.methods.start import with_start
@@ -204,6 +205,24 @@ def test_before_there_is_flow_the_start_says_what_is_seen_and_without_it_all_is(
         started = replace(clip, start=start)
         level = levels_of(started, alone, pairs)[0]
         assert torch.equal(_visible(started, level, pairs), expected)
+
+
+def test_flow_that_is_led_back_nowhere_hides_nothing() -> None:
+    """The same flow both ways, as of a network that gives one for every image; nothing would be left to learn from."""
+    clip, said, _ = true_prediction()
+    pairs = joint().pairs
+    seen = _visible(clip, levels_of(clip, said, pairs)[0], pairs)
+    assert 0.5 < seen.float().mean() < 1
+    stuck = {pair: [torch.full_like(flow, 1.2) for flow in flows] for pair, flows in said.flow.items()}
+    level = levels_of(clip, replace(said, flow=stuck), pairs)[0]
+    assert level.flow_ab is not None
+    assert not forward_backward_visible(level.flow_ab, level.flow_ab).any()
+    assert _visible(clip, level, pairs).all()
+    # Of the images whose own flow is stuck, and of no other.
+    half = {pair: stuck[pair] if 2 in pair else flows for pair, flows in said.flow.items()}
+    mixed = _visible(clip, levels_of(clip, replace(said, flow=half), pairs)[0], pairs)
+    for k, pair in enumerate(pairs):
+        assert torch.equal(mixed[k], torch.ones_like(seen[k]) if 2 in pair else seen[k])
 
 
 def test_training_looks_at_one_source_at_a_time_and_at_all_of_them_in_time() -> None:

@@ -10,6 +10,9 @@ to 1.0 degrees):
 | rotation error, degrees a pair | .17 to .21 | no rotation .55 to .63 | 50 % (measured 62 %) |
 | direction of motion, degrees, median | .9 to 2.1 | | 6 |
 | its worst cosine | .999 | | .95: no step backwards |
+
+Another rounding of the two-view start left its direction 39 degrees off after 160 steps (seed 0, street 3), so 200 are
+taken: .18, .16 and .8 degrees there.
 """
 
 from collections.abc import Callable
@@ -32,7 +35,7 @@ FRAMES, HEIGHT, WIDTH = 24, 48, 144
 FINER = 2
 """Footage is larger than what is trained on; two-view geometry of 48x144 pixels misses directions by 30 degrees."""
 STEPS, BATCH = 110, 4
-LONGER = {"sfmlearner": 160}
+LONGER = {"sfmlearner": 200}
 """Steps of a method whose motion is the network's alone: its direction is learnt last."""
 FARTHEST_M = 80.0
 

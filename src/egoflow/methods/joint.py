@@ -211,7 +211,9 @@ def _visible(clip: Clip, level: Level, pairs: Sequence[Pair]) -> Tensor:
     flow would leave out what depth has not learnt yet.
     """
     if level.flow_ab is not None and level.flow_ba is not None:
-        return forward_backward_visible(level.flow_ab, level.flow_ba)
+        visible = forward_backward_visible(level.flow_ab, level.flow_ba)
+        # Flow led back in less than a tenth of an image has learnt nothing, and never would, were nothing else seen.
+        return visible | (visible.float().mean((1, 2, 3), keepdim=True) < 0.1)
     height, width = level.image_a.shape[-2:]
     if any(pair not in clip.start for pair in pairs):
         return torch.ones_like(level.image_a[:, :1], dtype=torch.bool)
