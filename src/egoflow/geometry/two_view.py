@@ -22,6 +22,7 @@ MIN_FLOW_PX = 0.3
 MIN_PARALLAX_PX = 0.35
 MIN_INLIER_SHARE = 0.3
 STEPS_OF_EACH = 5
+"""Of refinement from every start, before the best goes on."""
 PLANE_SHARE = 0.85
 """A homography that explains this share of what a rigid motion explains: two motions fit (Longuet-Higgins 1986)."""
 
@@ -205,20 +206,21 @@ def _moved(rotation: np.ndarray, direction: np.ndarray, basis: np.ndarray, delta
 
 def sampson(rotation: np.ndarray, direction: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return signed Sampson distances [n] of homogeneous matches a, b [n, 3]."""
-    essential = _cross(direction) @ rotation
-    line_b, line_a = essential @ a.T, essential[:, :2].T @ b.T
-    square = (line_b[:2] ** 2).sum(0) + (line_a**2).sum(0)
-    return (b.T * line_b).sum(0) / np.sqrt(np.maximum(square, 1e-18))
+    return _with_lines(_cross(direction) @ rotation, a.T, b.T)[0]
+
+
+def _with_lines(essential: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return Sampson distances [n] of matches [3, n], denominators [n], and epipolar lines in b [3, n] and a [2, n]."""
+    line_b, line_a = essential @ a, essential[:, :2].T @ b
+    root = np.sqrt(np.maximum((line_b[:2] ** 2).sum(0) + (line_a**2).sum(0), 1e-18))
+    return (b * line_b).sum(0) / root, root, line_b, line_a
 
 
 def _sampson_and_slopes(rotation: np.ndarray, direction: np.ndarray, basis: np.ndarray, a: np.ndarray, b: np.ndarray
                         ) -> tuple[np.ndarray, np.ndarray]:
     """Return the Sampson distances [n] of matches [3, n], and their slopes [5, n] by the parameters of ``_moved``."""
     cross = _cross(direction)
-    essential = cross @ rotation
-    line_b, line_a = essential @ a, essential[:, :2].T @ b
-    root = np.sqrt(np.maximum((line_b[:2] ** 2).sum(0) + (line_a**2).sum(0), 1e-18))
-    base = (b * line_b).sum(0) / root
+    base, root, line_b, line_a = _with_lines(cross @ rotation, a, b)
     # By each entry of the essential matrix first; both numerator and root depend on it.
     left = b.copy()
     left[:2] -= base / root * line_b[:2]
