@@ -126,6 +126,13 @@ def test_other_footage_under_the_same_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="hand: is no longer the footage that .*out was begun with.* lengths 100, 120 "):
         shot.source(out)
     (clip / "camera.json").write_text(camera)
+    middle = clip / f"{whole // 2:06d}.png"
+    picture = middle.read_bytes()
+    write_image(middle, hand_held(1).image(whole // 2))
+    footage_module._opened.cache_clear()
+    with pytest.raises(DataError, match=", middle frame [0-9a-f]{8}, not .*fit it anew into another folder"):
+        shot.source(out)
+    middle.write_bytes(picture)
     (clip / f"{whole - 1:06d}.png").unlink()
     footage_module._opened.cache_clear()
     with pytest.raises(DataError, match=f": {whole - 1} frames of .*, not {whole} frames of "):

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from egoflow.config import DataConfig
 from egoflow.console import note
@@ -35,10 +36,12 @@ def _opened(path: str, camera: str, frames: str) -> list[FrameSource]:
 
 
 def seen_of(source: FrameSource) -> str:
-    """Return what tells a clip from another one that took its name: its length, its size and its camera."""
+    """Return what tells a clip from another one that took its name: length, size, camera, and a picture's checksum."""
     camera = source.camera
+    picture = crc32(source.image(len(source) // 2).tobytes())
     focal, axis = (f"{float(x):.6g}, {float(y):.6g}" for x, y in ((camera.fx, camera.fy), (camera.cx, camera.cy)))
-    return f"{len(source)} frames of {camera.height}x{camera.width}, focal lengths {focal} px, axis at {axis}"
+    return (f"{len(source)} frames of {camera.height}x{camera.width}, focal lengths {focal} px, axis at {axis}, "
+            f"middle frame {picture:08x}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +73,7 @@ class Shot:
         now = seen_of(sources[self.number]) if self.number < len(sources) else f"{len(sources)} clips"
         if now != self.seen:
             raise DataError(f"{self.path}: is no longer the footage that {out} was begun with: {now}, not {self.seen}; "
-                            f"put it back, or give another --out")
+                            f"put it back, or fit it anew into another folder")
         whole = sources[self.number]
         fixed = read_mask(out / self.mask) if self.mask else None
         return FrameSlice(Cleaned(whole, window=self.window, fixed=fixed), self.frames, joined=True)
