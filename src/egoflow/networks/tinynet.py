@@ -13,6 +13,18 @@ from egoflow.geometry.precision import full_precision
 from egoflow.networks.correlation import windowed_correlation
 
 
+def _initialise(network: nn.Module) -> None:
+    """Set every convolution to weights that keep the variance of what they are given, and zero bias. (He 2015)
+
+    torch's own take two thirds of it away: ten convolutions deep a twentieth of the deviation is left, and after
+    minutes of training depth is still a blur.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+
 class _Stage(nn.Module):
     """Halve the size, then one residual convolution."""
 
@@ -20,6 +32,10 @@ class _Stage(nn.Module):
         super().__init__()
         self.down = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
         self.same = nn.Conv2d(outputs, outputs, 3, padding=1)
+        _initialise(self)
+        with torch.no_grad():
+            # Little is added to what goes around, or the sums would grow from stage to stage.
+            self.same.weight *= 0.3
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.elu(self.down(x))
@@ -43,6 +59,8 @@ class TinyDepthNet(nn.Module):
         self.finest = nn.Conv2d(outputs[-1], 16, 3, padding=1, padding_mode="replicate")
         self.heads = nn.ModuleList(nn.Conv2d(c, 1, 3, padding=1, padding_mode="replicate")
                                    for c in (16, outputs[-1], outputs[-2], outputs[-3]))
+        _initialise(self.decoder)
+        _initialise(self.finest)
         for head in self.heads:
             nn.init.normal_(head.weight, std=1e-3)  # type: ignore[arg-type]
             nn.init.zeros_(head.bias)  # type: ignore[arg-type]
