@@ -2,7 +2,7 @@
 
     python benchmarks/real_clips.py --data DIR --out DIR [--clips residential tsukuba] [--budget 10m]
 
-``--data`` holds folders of images as ``CLIPS`` names them, in their own readme's words; they are not part of egoflow.
+``--data`` holds the folders of images that ``CLIPS`` names; they are not part of egoflow.
 Each clip becomes one mp4, ``egoflow fit`` runs on it with ``--budget`` alone (``residential_camera``: with its camera
 too), and depth and path are scored. Writes results/real_clips.json, clip by clip. Training is measured in minutes: let
 nothing else run.

@@ -14,7 +14,7 @@ to 1.0 degrees):
 Another rounding of the two-view start left its direction 39 degrees off after 160 steps (seed 0, street 3), so 200 are
 taken: .18, .16 and .8 degrees there. All this is of before the depth network began with weights that keep variance.
 Since then, after 70 steps of training seeds 0 and 1, ``joint`` has .22 and .23, .03 and .4 degrees; ``scdepth`` .29 and
-.27, .13 and 2.0 degrees at most. ``coopnet``, whose motion is the network's alone, has its direction 22 degrees off.
+.27, .14 and 2.0 degrees at most. ``coopnet``, whose motion is the network's alone, has its direction 22 degrees off.
 """
 
 from collections.abc import Callable
