@@ -100,6 +100,8 @@ class OptimConfig:
     weight_decay: Amount = 0.0
     decoupled_weight_decay: bool = False
     """Shrink weights beside Adam's step (AdamW) and not through its moments."""
+    muon: tuple[str, ...] = ()
+    """Networks whose hidden convolutions take Muon's steps in place of Adam's (training/muon.py)."""
     batch_size: Count = 4
     """Clips a step, over all processes."""
     clip_norm: Positive | None = 10.0

@@ -81,6 +81,7 @@ def everything_is_there(whole: Path) -> None:
 def the_model_predicts_other_footage_without_being_told_a_camera(whole: Path, tmp_path: Path) -> None:
     run, _, state = load_run(whole)
     assert run.every_frame
+    assert run.data.augment.scale_crop == 0, "its own frames are predicted whole"
     assert state.step <= STEPS
     camera = load_world("drive", frames=3, height=64, width=192, seed=1).camera
     degrees = float(run.data.camera.removeprefix("long_fov="))

@@ -1,4 +1,4 @@
-"""A small training job for the engine tests, also a script: ``python engine.py OUT STEPS [--resume] [--slow S]``."""
+"""A small training job, also a script: ``python engine.py OUT STEPS [--resume] [--slow S] [--muon]``."""
 
 import argparse
 import sys
@@ -16,10 +16,11 @@ from egoflow.training.trainer import Stopped, Trainer
 from egoflow.types import Clip
 
 
-def small_run(*, steps: int, batch: int = 4, save_every: int = 5, seed: int = 1) -> Run:
+def small_run(*, steps: int, batch: int = 4, save_every: int = 5, seed: int = 1, muon: bool = False) -> Run:
     """A run of sfmlearner:tiny without the start, on 32x64 clips."""
     _, run = load_preset("sfmlearner:tiny")
-    return replace(run, start="none", optim=OptimConfig(lr=1e-3, batch_size=batch, schedule="one_cycle"),
+    optim = OptimConfig(muon=("depth_net",) if muon else (), lr=1e-3, batch_size=batch, schedule="one_cycle")
+    return replace(run, start="none", optim=optim,
                    loop=LoopConfig(steps=steps, seed=seed, log_every=1, save_every=save_every, device="cpu",
                                    watchdog=False))
 
@@ -55,11 +56,12 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--slow", type=float, default=0.0)
     parser.add_argument("--double", action="store_true")
+    parser.add_argument("--muon", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
     try:
         clips = SlidingClips(slow=args.slow, dtype=torch.float64 if args.double else torch.float32)
-        trainer = Trainer(small_run(steps=args.steps), clips, out=args.out, resume=args.resume)
+        trainer = Trainer(small_run(steps=args.steps, muon=args.muon), clips, out=args.out, resume=args.resume)
         if args.double:
             trainer.method.double()
         trainer.fit()

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -40,14 +41,15 @@ def wait_for_step(out: Path, step: int) -> None:
     raise AssertionError("the run did not get that far")
 
 
-def test_kill_and_resume_equals_uninterrupted(tmp_path: Path) -> None:
-    finish(tmp_path / "whole", 14)
-    killed = start(tmp_path / "killed", 14, "--slow", 0.02)
+@pytest.mark.parametrize("optimizer", [(), ("--muon",)])
+def test_kill_and_resume_equals_uninterrupted(tmp_path: Path, optimizer: tuple[str, ...]) -> None:
+    finish(tmp_path / "whole", 14, *optimizer)
+    killed = start(tmp_path / "killed", 14, "--slow", 0.02, *optimizer)
     wait_for_step(tmp_path / "killed", 8)
     killed.kill()
     killed.wait()
     assert len(curve(tmp_path / "killed")) < 14, "it was over before it was killed"
-    finish(tmp_path / "killed", 14, "--resume")
+    finish(tmp_path / "killed", 14, "--resume", *optimizer)
     assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
     a, b = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "killed"))
     assert a.keys() == b.keys()

@@ -7,6 +7,7 @@ import torch
 
 from egoflow.errors import TrainingError
 from egoflow.geometry.se3 import SE3
+from egoflow.registry import load_method
 from egoflow.training.watchdog import Watchdog, figures
 from egoflow.types import Prediction
 
@@ -51,6 +52,14 @@ def test_healthy_run_is_left_alone() -> None:
     dog = Watchdog()
     for step in range(0, 1000, 10):
         dog.check(step, figures(HEALTHY))
+    assert not dog.counts
+
+
+def test_what_is_harmless_to_a_method_is_no_collapse_of_it() -> None:
+    """Where nothing moves by itself the masks of joint keep every pixel, and are right."""
+    dog = Watchdog(harmless=load_method("joint").method_type.harmless)
+    for step in range(0, 1000, 10):
+        dog.check(step, figures(COLLAPSES["mask at 1"](step)))
     assert not dog.counts
 
 

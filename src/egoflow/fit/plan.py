@@ -73,13 +73,17 @@ def asked_gap(recipe: str, settings: Sequence[str]) -> int | None:
 
 
 def wanted_run(footage: Footage, out: Path, *, recipe: str, settings: Sequence[str], seed: int) -> Run:
-    """Return the recipe on the prepared footage of ``out``: at the size of the preset, in the shape of the clips."""
+    """Return the recipe on the prepared footage of ``out``: at the size of the preset, in the shape of the clips.
+
+    Without enlarged crops: the frames that are predicted are those trained on, whole, and crops cut off what is seen at
+    their borders alone, the nearest things (docs/fit.md, "No crops").
+    """
     preset = wanted_preset(recipe, ())
     clips = [(out / shot.clip).resolve() for shot in footage.shots]
     camera = read_camera(clips[0] / "camera.json")
     height, width = training_size(camera.height, camera.width, pixels=preset.data.height * preset.data.width)
     data = replace(preset.data, paths=tuple(map(str, clips)), camera=None, frames=None, gap=footage.gap, height=height,
-                   width=width, validation=0.0)
+                   width=width, validation=0.0, augment=replace(preset.data.augment, scale_crop=0.0))
     run = replace(preset, data=data, loop=replace(preset.loop, seed=seed), every_frame=True)
     return with_settings(run, list(settings))
 

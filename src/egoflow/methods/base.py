@@ -51,6 +51,8 @@ class Method(nn.Module, abc.ABC):
     """Factors of ``optim.lr`` of networks, by the names of their attributes; 1 where none is said."""
     needs_camera: bool = True
     """False for methods of flow alone, which never read ``clip.camera``: footage without intrinsics will do."""
+    harmless: frozenset[str] = frozenset()
+    """Symptoms that the watchdog (training/watchdog.py) must not take for a collapse of this method."""
     start: StartSchedule = StartSchedule()
     motion_mode: MotionMode = "net"
     """Where the motions of ``predicted`` come from (methods/solved.py); ``use_motion`` sets it."""

@@ -71,6 +71,8 @@ class Joint(Method):
     """Depth, motion and flow that must agree on what is static; each network works alone afterwards."""
 
     flow_alone = True
+    # Its masks are no network's: where nothing moves by itself they keep every pixel, and are right.
+    harmless = frozenset({"mask at 1"})
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -294,5 +296,5 @@ def tiny() -> Run:
     return Run(method="joint", preset="tiny", start="two_view", motion="solved",
                config=Config(network="tiny", flow_rate=3),
                data=DataConfig(height=64, width=192, augment=Augment(flip=True, colour=0.2, scale_crop=0.2)),
-               optim=OptimConfig(lr=7e-4, batch_size=4, schedule="one_cycle", clip_norm=1.0),
+               optim=OptimConfig(lr=7e-4, muon=("depth_net",), batch_size=4, schedule="one_cycle", clip_norm=1.0),
                loop=LoopConfig(steps=1200, log_every=10, save_every=200))

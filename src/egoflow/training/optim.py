@@ -7,19 +7,29 @@ import torch
 from torch import Tensor, nn
 
 from egoflow.config import OptimConfig
+from egoflow.errors import ConfigError
+from egoflow.training.muon import is_hidden, orthogonal_steps
 
 
 def make_optimizer(method: nn.Module, config: OptimConfig, *, rates: Mapping[str, float]) -> torch.optim.Optimizer:
     """Return fused Adam or AdamW, one group for each factor of the rate in ``rates`` (``Method.rates``).
 
-    What a phase freezes gets no gradient and is left alone.
+    Hidden convolutions of the networks ``config.muon`` are in groups of their own and take Muon's steps. What a phase
+    freezes gets no gradient and is left alone. Raises ConfigError for a network that the method does not have.
     """
-    kind = torch.optim.AdamW if config.decoupled_weight_decay else torch.optim.Adam
-    of_factor: dict[float, list[nn.Parameter]] = {}
+    networks = dict(method.named_children())
+    if other := [name for name in config.muon if name not in networks]:
+        raise ConfigError(f"optim.muon={other[0]}: no network of this method; it has {', '.join(networks)}")
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in method.named_parameters():
-        of_factor.setdefault(rates.get(name.split(".")[0], 1.0), []).append(parameter)
-    groups = [{"params": parameters, "factor": factor} for factor, parameters in of_factor.items()]
-    return kind(groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
+        network = name.split(".")[0]
+        muon = network in config.muon and is_hidden(parameter)
+        groups.setdefault((rates.get(network, 1.0), muon), []).append(parameter)
+    kind = torch.optim.AdamW if config.decoupled_weight_decay else torch.optim.Adam
+    marked = [{"params": parameters, "factor": factor, "muon": muon} for (factor, muon), parameters in groups.items()]
+    optimizer = kind(marked, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
+    optimizer.register_step_pre_hook(orthogonal_steps)
+    return optimizer
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

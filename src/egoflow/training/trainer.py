@@ -61,7 +61,7 @@ class Trainer:
         self.method: Method = build_method(run)
         lay_out(self.method, device=self.device, channels_last=run.loop.channels_last)
         self.optimizer = make_optimizer(self.method, run.optim, rates=self.method.rates)
-        self.state, self.watchdog = State(), Watchdog()
+        self.state, self.watchdog = State(), Watchdog(harmless=self.method.harmless)
         if resume:
             self._restore()
         self.bf16 = in_bfloat16(run.loop.precision, self.device)
@@ -80,7 +80,7 @@ class Trainer:
         checkpoint.load_weights(self.method, tensors, path=path)
         checkpoint.load_optimizer(self.method, self.optimizer, tensors)
         if self.state.watch:
-            self.watchdog = Watchdog(**self.state.watch)
+            self.watchdog = Watchdog(harmless=self.method.harmless, **self.state.watch)
 
     def fit(self) -> State:
         """Train to the end, a signal, the time limit or a collapse; the state is saved in every case but a collapse.

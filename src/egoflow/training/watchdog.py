@@ -59,8 +59,12 @@ class CollapseError(TrainingError):
 
 @dataclass
 class Watchdog:
-    """Count how long each symptom has lasted; raise CollapseError once one has lasted ``patience`` checks."""
+    """Count how long each symptom has lasted; raise CollapseError once one has lasted ``patience`` checks.
 
+    Those that are ``harmless`` are not counted.
+    """
+
+    harmless: frozenset[str] = frozenset()
     patience: int = 10
     ignore_before: int = 100
     first_depth: float | None = None
@@ -92,4 +96,4 @@ class Watchdog:
             "mask at 1": figure.get("mask/mean", 0.5) > 0.999,
             "scale runaway": not 0.01 < ratio < 100,
         }
-        return [name for name, yes in shown.items() if yes]
+        return [name for name, yes in shown.items() if yes and name not in self.harmless]
