@@ -92,6 +92,14 @@ def test_exp_of_negative_is_the_inverse(seed: int, angle: float) -> None:
     assert difference.abs().max() < 1e-12
 
 
+def test_where_takes_one_or_the_other() -> None:
+    yes, no = (SE3.exp(torch.stack([twist(seed, 0.3) for seed in seeds])) for seeds in ((0, 1), (2, 3)))
+    chosen = SE3.where(torch.tensor([True, False]), yes, no)
+    for i, expected in enumerate((yes[0], no[1])):
+        assert torch.equal(chosen.R[i], expected.R)
+        assert torch.equal(chosen.t[i], expected.t)
+
+
 @pytest.mark.parametrize("axis", range(3))
 def test_log_at_exactly_pi(axis: int) -> None:
     diagonal = -torch.ones(3, dtype=D)

@@ -67,6 +67,23 @@ def test_a_way_back_is_the_inverse_of_the_way() -> None:
         torch.testing.assert_close(loop.t, torch.zeros(2, 3), rtol=0, atol=1e-6)
 
 
+@torch.no_grad()
+def test_in_training_every_second_clip_is_asked_the_way_back() -> None:
+    """All clips of a step look the same way in time; the network must not answer that one way whatever it sees."""
+    method = joint()
+    for parameter in method.motion_net.parameters():
+        torch.nn.init.normal_(parameter)
+    clip = clip_for(method, size=(16, 32), batch=4)
+    motion = method.predict(clip).motion
+    (a, b), (c, d) = motion
+    assert (a, b) == (d, c)
+    there, back = (method.motion(clip.images[:, i], clip.images[:, j]) for i, j in ((a, b), (b, a)))
+    for i, expected in enumerate((there, back.inverse()) * 2):
+        torch.testing.assert_close(motion[a, b].R[i], expected.R[i])
+        torch.testing.assert_close(motion[a, b].t[i], expected.t[i])
+    assert float((there.t - back.inverse().t).norm(dim=-1).min()) > 0
+
+
 def test_at_the_truth_movers_are_not_trusted_and_the_rest_is() -> None:
     """Measured at seed 5: .61 of the movers are not trusted (some hardly move), and .003 of the static scene."""
     clip, said, static = true_prediction()

@@ -175,6 +175,11 @@ class SE3:
         return SE3(torch.stack([m.R for m in motions], dim), torch.stack([m.t for m in motions], dim))
 
     @staticmethod
+    def where(choice: Tensor, yes: "SE3", no: "SE3") -> "SE3":
+        """Return one motion or the other for each of a bool [B]."""
+        return SE3(torch.where(choice[:, None, None], yes.R, no.R), torch.where(choice[:, None], yes.t, no.t))
+
+    @staticmethod
     def cat(motions: "list[SE3]") -> "SE3":
         """Join motions along the first dimension."""
         return SE3(torch.cat([m.R for m in motions]), torch.cat([m.t for m in motions]))

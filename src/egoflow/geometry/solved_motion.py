@@ -102,7 +102,7 @@ def _minimise(matches: Matches, start: SE3, *, steps: int) -> SE3:
         proposal = SE3.exp(-_solve(normal_matrix(residuals, influence), slope, damping=damping).squeeze(-1)) @ motion
         moved = Residuals.of(matches, proposal)
         better = moved.cost(scale) <= slack * residuals.cost(scale)
-        motion = _chosen(better, proposal, motion)
+        motion = SE3.where(better, proposal, motion)
         residuals = Residuals.of(matches, motion)
         damping = torch.where(better, damping / 10, damping * 10).clamp(1e-6, 1e6)
         scale = scale / 2
@@ -165,13 +165,8 @@ def _attached(motion: SE3, matches: Matches, *, scale: Tensor, normal: Tensor) -
 def _without_direction(live: SE3, solved: SE3, start: SE3, fault: Tensor) -> SE3:
     """Return the live motions, or where there is a fault a rotation alone."""
     still = torch.zeros_like(solved.t)
-    turned = _chosen(fault == 1, SE3(start.R, still), SE3(solved.R, still))
-    return _chosen(fault > 0, turned, live)
-
-
-def _chosen(choice: Tensor, yes: SE3, no: SE3) -> SE3:
-    """Return one motion or the other for each of [B]."""
-    return SE3(torch.where(choice[:, None, None], yes.R, no.R), torch.where(choice[:, None], yes.t, no.t))
+    turned = SE3.where(fault == 1, SE3(start.R, still), SE3(solved.R, still))
+    return SE3.where(fault > 0, turned, live)
 
 
 def _positive(total: Tensor) -> Tensor:

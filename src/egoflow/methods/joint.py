@@ -34,7 +34,7 @@ from egoflow.methods.beneath import beneath, raised_term
 from egoflow.methods.moving import explained, probabilities
 from egoflow.methods.start import StartSchedule
 from egoflow.methods.trio import networks
-from egoflow.methods.views import Level, Rigid, both_ways, levels_of, stacked_frames, unstacked
+from egoflow.methods.views import Level, Rigid, both_ways, levels_of, mixed_ways, stacked_frames, unstacked
 from egoflow.types import Clip, LossTerms, Pair, Prediction
 
 
@@ -115,7 +115,7 @@ class Joint(Method):
         """
         images, batch, pairs = clip.images, clip.images.shape[0], self._drawn() if self.training else self.pairs
         frames, there = sorted({i for pair in pairs for i in pair}), pairs[:len(pairs) // 2]
-        ways = self.motion(*stacked_frames(images, there))
+        ways = mixed_ways(self.motion, *stacked_frames(images, there), mix=self.training)
         motion = {pair: ways[i * batch:(i + 1) * batch] for i, pair in enumerate(there)}
         return Prediction(
             inv_depth=unstacked(self.depth(images[:, frames].transpose(0, 1).flatten(0, 1)), frames),

@@ -126,9 +126,9 @@ def _solved(clip: Clip, prediction: Prediction, mode: MotionMode, pairs: list[Pa
     motion, share = found.b_from_a, found.inlier_share.masked_fill(found.degenerate, 0)
     if view is not None:
         classical = SE3(view.b_from_a.R, view.b_from_a.t * motion.t.norm(dim=-1, keepdim=True))
-        motion = _chosen((view.weight > 0) & (share > 0), classical, motion)
+        motion = SE3.where((view.weight > 0) & (share > 0), classical, motion)
     if net is not None:
-        motion = _chosen(share > 0, motion, net)
+        motion = SE3.where(share > 0, motion, net)
     return {pair: Solved(b_from_a=motion[i * batch:(i + 1) * batch], share=share[i * batch:(i + 1) * batch])
             for i, pair in enumerate(pairs)}
 
@@ -142,8 +142,3 @@ def _flow(clip: Clip, prediction: Prediction, pair: Pair) -> tuple[Tensor, Tenso
         # Without its way back nothing of a flow can be checked: the robust cost is left to find what is wrong.
         return flow, torch.ones_like(flow[:, :1], dtype=torch.bool)
     return flow, forward_backward_visible(flow, full_precision(back[0]))
-
-
-def _chosen(choice: Tensor, yes: SE3, no: SE3) -> SE3:
-    """Return one motion or the other for each of [B]."""
-    return SE3(torch.where(choice[:, None, None], yes.R, no.R), torch.where(choice[:, None], yes.t, no.t))

@@ -1,6 +1,6 @@
 """Where depth, camera motion and optical flow of a clip meet: every pair of frames, level by level, on one grid."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -58,6 +58,20 @@ def stacked_frames(images: Tensor, pairs: Sequence[Pair]) -> tuple[Tensor, Tenso
     """Return the first and the second frames [P B, 3, H, W] of pairs of the frames [B, N, 3, H, W]."""
     first, second = (torch.cat([images[:, pair[end]] for pair in pairs]) for end in (0, 1))
     return first, second
+
+
+def mixed_ways(motion: Callable[[Tensor, Tensor], SE3], image_a: Tensor, image_b: Tensor, *, mix: bool) -> SE3:
+    """Return the motions b_from_a [B] of images; with ``mix``, of every second pair as the inverse of the way back.
+
+    The pairs of a training step may all look the same way in time. Asked for that way alone they would pull together at
+    what a network answers to any image, one way in this step and the other in the next, and it learns nothing for long.
+    """
+    if not mix:
+        return motion(image_a, image_b)
+    back = torch.arange(len(image_a), device=image_a.device) % 2 == 1
+    pixels = back[:, None, None, None]
+    way = motion(torch.where(pixels, image_b, image_a), torch.where(pixels, image_a, image_b))
+    return SE3.where(back, way.inverse(), way)
 
 
 def unstacked(levels: Sequence[Tensor], keys: Sequence[Key]) -> dict[Key, list[Tensor]]:
