@@ -77,9 +77,9 @@ def truth_by_number(folder: Path, images: list[Path], out: Path) -> Path:
 
 
 def scored(*words: str) -> dict[str, Any]:
-    """Return what ``egoflow evaluate`` says."""
+    """Return what ``egoflow evaluate`` says, but of every image."""
     done = subprocess.run([*EGOFLOW, "evaluate", *words, "--json"], check=True, stdout=subprocess.PIPE)
-    return json.loads(done.stdout)
+    return {name: value for name, value in json.loads(done.stdout).items() if name != "per_image"}
 
 
 def measured(clip: Clip, data: Path, out: Path, *, budget: str) -> dict[str, Any]:
