@@ -13,7 +13,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +24,7 @@ import torch
 
 from egoflow.console import say
 from egoflow.data.formats import read_image
+from egoflow.data.trajectories import read_trajectory, write_trajectory
 from egoflow.training.precision import in_bfloat16
 
 EGOFLOW = (sys.executable, "-m", "egoflow")
@@ -76,6 +77,13 @@ def truth_by_number(folder: Path, images: list[Path], out: Path) -> Path:
     return out
 
 
+def truth_by_time(poses: Path, path: Path, *, fps: int) -> Path:
+    """Write true poses with the time stamps of the video: a fit leaves out frames that repeat the one before."""
+    truth = read_trajectory(poses, format="kitti")
+    write_trajectory(path, replace(truth, time_s=truth.time_s / fps), format="tum")
+    return path
+
+
 def scored(*words: str) -> dict[str, Any]:
     """Return what ``egoflow evaluate`` says, but of every image."""
     done = subprocess.run([*EGOFLOW, "evaluate", *words, "--json"], check=True, stdout=subprocess.PIPE)
@@ -98,8 +106,8 @@ def measured(clip: Clip, data: Path, out: Path, *, budget: str) -> dict[str, Any
     found["camera"] = known["shots"][0]["camera"]
     prediction = str(run / "prediction" / "000")
     if clip.poses:
-        found["path"] = scored("odometry", "--prediction", prediction, "--truth", str(data / clip.folder / clip.poses),
-                               "--align", "sim3")
+        truth = truth_by_time(data / clip.folder / clip.poses, out / "truth.txt", fps=clip.fps)
+        found["path"] = scored("odometry", "--prediction", prediction, "--truth", str(truth), "--align", "sim3")
     if clip.depths:
         truth = truth_by_number(data / clip.folder / clip.depths, images, out / "truth")
         found["depth"] = scored("depth", "--prediction", prediction, "--truth", str(truth), "--crop", "garg", "--cap",
