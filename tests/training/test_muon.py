@@ -12,8 +12,8 @@ from egoflow.training.optim import make_optimizer, set_rate
 MUON = OptimConfig(muon=("net",), lr=0.01)
 
 
-def _method(layer: nn.Module, *, name: str = "net") -> nn.Module:
-    return nn.ModuleDict({name: layer})
+def _method(layer: nn.Module) -> nn.Module:
+    return nn.ModuleDict({"net": layer})
 
 
 def _stepped(layer: nn.Conv2d, gradient: torch.Tensor, config: OptimConfig = MUON) -> torch.Tensor:

@@ -76,7 +76,7 @@ def wanted_run(footage: Footage, out: Path, *, recipe: str, settings: Sequence[s
     """Return the recipe on the prepared footage of ``out``: at the size of the preset, in the shape of the clips.
 
     Without enlarged crops: the frames that are predicted are those trained on, whole, and crops cut off what is seen at
-    their borders alone, the nearest things (docs/fit.md, "No crops").
+    their borders alone, the nearest things (docs/fit.md, "No crops, and the optimiser").
     """
     preset = wanted_preset(recipe, ())
     clips = [(out / shot.clip).resolve() for shot in footage.shots]

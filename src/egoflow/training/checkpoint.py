@@ -87,7 +87,7 @@ def link(path: Path, other: Path) -> None:
 
 
 def _optimizer_tensors(method: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return Adam's moments by parameter name."""
+    """Return the optimiser's moments by parameter name."""
     return {f"optim.{name}.{key}": value for name, parameter in method.named_parameters()
             for key, value in optimizer.state.get(parameter, {}).items()}
 
@@ -137,7 +137,7 @@ def load_weights(method: nn.Module, tensors: dict[str, Tensor], *, path: Path) -
 
 
 def load_optimizer(method: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Restore Adam's moments and the random state."""
+    """Restore the optimiser's moments and the random state."""
     for name, parameter in method.named_parameters():
         prefix = f"optim.{name}."
         found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

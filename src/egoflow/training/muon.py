@@ -2,8 +2,8 @@
 
 Adam scales each weight by itself; its step is made of the few directions in which all weights of a layer agree. Muon
 takes the momentum of a layer as one matrix and makes its singular values alike, so that what is rarely seen is learnt
-as fast: that counts where steps are few (docs/fit.md, "The optimiser"). (Jordan 2024, "Muon: an optimizer for hidden
-layers in neural networks"; torch's own takes plain matrices alone.)
+as fast: that counts where steps are few (docs/fit.md, "No crops, and the optimiser"). (Jordan 2024, "Muon: an optimizer
+for hidden layers in neural networks"; torch's own takes plain matrices alone.)
 """
 
 from typing import Any
