@@ -84,6 +84,52 @@ def test_a_predict_folder_and_a_baseline_are_found(paths: Path, capsys: pytest.C
     assert beside["ate_rmse_m"] > 0.01
 
 
+def _predicted(run: Path, rows: list[int], names: list[str]) -> None:
+    """Write a prediction of some rows of the true path: its only error is the frame that it is taken for."""
+    path = trajectory(random_path(150, seed=1)[rows])
+    for name in ("trajectory_kitti.txt", "two_view_kitti.txt"):
+        write_trajectory(run / name, path, format="kitti")
+    (run / "prediction.json").write_text(json.dumps({"names": names}))
+
+
+def test_frames_that_a_prediction_left_out_are_not_taken_for_others(paths: Path,
+                                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    run, rows = paths / "run", [i for i in range(150) if i not in (7, 8, 60)]
+    words = ["odometry", "--prediction", run, "--truth", paths / "truth_kitti.txt"]
+    _predicted(run, rows, [f"rgb_{i:06d}" for i in rows])
+    found = _json(capsys, *words)
+    assert found["ate_rmse_m"] == pytest.approx(0, abs=1e-6)
+    assert found["baselines"]["two-view chain"]["ate_rmse_m"] == pytest.approx(0, abs=1e-6)
+    assert "frame number, 147 of 147" in found["protocol"]["association"]
+    # The file itself says nothing of frames: its rows are paired from the first on, as anyone's.
+    assert _json(capsys, "odometry", "--prediction", run / "trajectory_kitti.txt", *words[3:])["ate_rmse_m"] > 0.01
+
+
+def test_frames_that_rows_cannot_say_are_refused(paths: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, truth = paths / "run", paths / "truth_kitti.txt"
+    words = ["odometry", "--prediction", run, "--truth", truth]
+    rows = list(range(50, 100))
+    _predicted(run, rows, [f"{i:06d}" for i in rows])
+    assert "frames, 50 to 99" in _refused(capsys, *words)
+    truth.write_text("".join(f"{i} {line}\n" for i, line in enumerate(truth.read_text().splitlines(), 1) if i > 1))
+    shifted = _json(capsys, *words)
+    assert shifted["frames"] == 50
+    _predicted(run, rows, [f"{i + 1:06d}" for i in rows])
+    assert _json(capsys, *words)["ate_rmse_m"] == pytest.approx(0, abs=1e-6)
+    assert shifted["ate_rmse_m"] > 0.01
+
+
+def test_rows_are_paired_where_truth_has_as_many_or_images_have_no_numbers(paths: Path, capsys: pytest.CaptureFixture[
+        str]) -> None:
+    run = paths / "run"
+    words = ["odometry", "--prediction", run, "--truth", paths / "truth_kitti.txt"]
+    for names, count in (([f"{i + 24:010d}" for i in range(150)], 150), (["a", "b", "c"] * 30, 90)):
+        _predicted(run, list(range(count)), names)
+        found = _json(capsys, *words)
+        assert found["frames"] == count
+        assert found["ate_rmse_m"] == pytest.approx(0, abs=1e-6)
+
+
 def test_a_short_path_has_null_where_nothing_is_defined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_trajectory(tmp_path / "t.txt", trajectory(random_path(4, seed=1)), format="kitti")
     found = _json(capsys, "odometry", "--prediction", tmp_path / "t.txt", "--truth", tmp_path / "t.txt")

@@ -2,13 +2,15 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from egoflow.data.files import natural_key, read_text
+from egoflow.data.files import frame_number, natural_key, read_json, read_text
 from egoflow.data.formats import read_depth_npz, read_depth_png, read_mask
 from egoflow.data.trajectories import TrajectoryFormat, read_trajectory, trajectory_format
 from egoflow.errors import DataError
@@ -50,10 +52,11 @@ def trajectory_file(path: Path, *, format: TrajectoryFormat | None, true: bool =
 
 
 def read_pair(prediction: Path, truth: Path, *, format: TrajectoryFormat | None) -> tuple[
-        Trajectory, Trajectory, TrajectoryFormat, dict[str, Path]]:
+        Trajectory, Trajectory, TrajectoryFormat, dict[str, Trajectory]]:
     """Return predicted and true trajectory, their format, and the further trajectories found beside the prediction.
 
-    A truth that is a file decides the format; both must have the same one.
+    A truth that is a file decides the format; both must have the same one. KITTI rows of a folder that says which
+    frames it holds carry those frames' numbers; DataError where they cannot be matched with the truth's.
     """
     prediction, truth = inside_run(prediction), inside_run(truth)
     truth_path, kind = trajectory_file(truth, format=format, true=True)
@@ -63,9 +66,35 @@ def read_pair(prediction: Path, truth: Path, *, format: TrajectoryFormat | None)
                         f"time to match stamps by; give both in one format")
     if prediction.is_dir() and truth_path.resolve() == prediction_path.resolve():
         raise DataError(f"{truth}: holds no truth, only the prediction {truth_path.name}; give the true trajectory")
+    path, true = read_path(prediction_path, format=kind), read_path(truth_path, format=kind)
     beside = prediction / _TWO_VIEW_NAMES[kind]
-    others = {TWO_VIEW: beside} if prediction.is_dir() and beside.is_file() else {}
-    return read_path(prediction_path, format=kind), read_path(truth_path, format=kind), kind, others
+    others = {TWO_VIEW: read_path(beside, format=kind)} if prediction.is_dir() and beside.is_file() else {}
+    if kind == "kitti" and prediction.is_dir():
+        numbers = _frame_numbers(prediction, len(path.time_s), truth_path, true)
+        if numbers is not None:
+            path = replace(path, time_s=numbers)
+            others = {name: replace(other, time_s=numbers) for name, other in others.items()}
+    return path, true, kind, others
+
+
+def _frame_numbers(folder: Path, count: int, truth_path: Path, truth: Trajectory) -> Tensor | None:
+    """Return the frame numbers of a prediction's ``count`` rows as the truth counts them; None where rows do.
+
+    A prediction may hold a part of its footage: a shot, or all but frames that repeat the one before. Rows count where
+    truth has as many, or where the images have no numbers; numbers where the truth has its own, or the first is 0.
+    """
+    found = [frame_number(name) for name in read_json(folder / "prediction.json").get("names", [])]
+    numbers = torch.tensor([number for number in found if number is not None], dtype=torch.float64)
+    if len(numbers) != count or len(found) != count or bool((numbers.diff() <= 0).any()):
+        return None
+    numbered = not torch.equal(truth.time_s, torch.arange(len(truth.time_s), dtype=torch.float64))
+    if len(truth.time_s) == count and not numbered:
+        return None
+    if numbered or numbers[0] == 0:
+        return numbers
+    raise DataError(f"{folder} holds {count} frames, {found[0]} to {found[-1]}, and {truth_path} {len(truth.time_s)} "
+                    f"rows that do not say of which frames; give a truth with the frame number before each row (13 "
+                    f"columns) or in TUM form, or {folder / _PREDICTED['kitti'][0]} to pair rows from the first on")
 
 
 def read_path(path: Path, *, format: TrajectoryFormat) -> Trajectory:

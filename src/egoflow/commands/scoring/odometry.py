@@ -37,7 +37,6 @@ def score(args: argparse.Namespace) -> "Result":
     if not 0 <= args.tolerance < float("inf"):
         raise ConfigError(f"--tolerance must be 0 or more, got {args.tolerance:g}")
     prediction, truth, kind, beside = read_pair(Path(args.prediction), Path(args.truth), format=args.format)
-    named = beside | {Path(name).stem: Path(name) for name in args.baseline}
-    others = {name: read_path(path, format=kind) for name, path in named.items()}
+    others = beside | {Path(name).stem: read_path(Path(name), format=kind) for name in args.baseline}
     return evaluate_odometry(prediction, truth, align=args.align, by="time" if kind == "tum" else "frame",
                              tolerance_s=args.tolerance, others=others, seed=args.seed)
