@@ -21,6 +21,10 @@ class ConfigError(EgoflowError):
     """An unknown or ill-typed setting, method, preset, world or protocol."""
 
 
+class InUseError(ConfigError):
+    """A folder in which another program is at work."""
+
+
 class CheckpointError(EgoflowError):
     """A run folder that is missing, damaged or of another method."""
 

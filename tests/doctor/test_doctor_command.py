@@ -64,10 +64,15 @@ def test_json_is_a_list_of_clips(capsys: pytest.CaptureFixture[str]) -> None:
     assert first["verdict"] in ("good", "usable")
     assert (first["frames"], first["height"], first["width"]) == (22, 128, 192)
     assert [finding["name"] for finding in second["findings"]][0] == "rotation"
+    assert first["next"].startswith("egoflow train joint:tiny --data")
+    assert (first["path"], second["next"]) == (MOVING, None)
 
 
 def test_the_page_shows_every_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", MOVING, TURNING, "--page", str(tmp_path / "page")]) == 1
+    table = capsys.readouterr().out.splitlines()[-4:-1]
+    assert [line.split()[0] for line in table] == ["verdict", "good", "cannot"]
+    assert table[2].split()[-2:] == ["rotation", TURNING]
     page = (tmp_path / "page" / "index.html").read_text()
     assert page.count("<section>") == 2
     assert "<script" not in page

@@ -15,7 +15,7 @@ LONGER, WORSE = "a longer --budget will give better depth", "got worse towards t
 
 def told(*, step: int, by_step: list[list[float]], flat: float | None = 0.8, **changes: Any) -> str:
     figures = {"unexplained": {"chosen": by_step[-1][1] if by_step else None, "flat_depth": flat, "by_step": by_step},
-               "chosen_step": step, "steps": 305, "gap": 1, "scale": "metric",
+               "chosen_step": step, "steps": 305, "trained_steps": 305, "gap": 1, "scale": "metric",
                "shots": [{"frames": 300, "self_consistency": {"depth_ratio_spread": 0.01, "return_share": 0.01}}]}
     return " ".join(advice(FOOTAGE, figures | changes))
 
@@ -30,6 +30,10 @@ def test_the_scores_say_whether_more_steps_will_help(step: int, by_step: list[li
 
 def test_depth_that_explains_little_comes_first() -> None:
     assert told(step=305, by_step=FALLING, flat=0.31).startswith("Depth explains little")
+
+
+def test_a_training_that_was_cut_short_is_told_first() -> None:
+    assert told(step=200, by_step=FALLING, trained_steps=200).startswith("Training was ended at step 200 of 305")
 
 
 def test_no_unit_and_few_frames_are_told() -> None:

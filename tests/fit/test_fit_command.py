@@ -178,7 +178,8 @@ def scaled_it_is_in_metres_everywhere(clip: Path, whole: Path, tmp_path: Path, c
     assert json.loads((out / "trained_on.json").read_text())["images"] == hashed
     gone = replace(run, data=replace(run.data, paths=("gone",)))
     assert trained_cameras(gone, out) == trained_cameras(gone, out / "model.safetensors") == cameras
-    assert trained_cameras(gone, tmp_path)["trained_fov_deg"] is None
+    # Without the file beside it the model's own stand-in camera says as much.
+    assert trained_cameras(gone, tmp_path)["trained_fov_deg"] == pytest.approx(cameras["trained_fov_deg"], abs=0.1)
     # Stopped with a model in metres and predictions that are not, the same command measures in metres, not again.
     for name in ("prediction", "report"):
         shutil.rmtree(out / name)
@@ -188,6 +189,13 @@ def scaled_it_is_in_metres_everywhere(clip: Path, whole: Path, tmp_path: Path, c
     assert load_run(out)[0].metres_per_unit == pytest.approx(metres, rel=1e-6)
     assert json.loads((prediction / "prediction.json").read_text())["scale"] == "metric"
     assert "metres, from a mean speed of 8 m/s" in (out / "report" / "000" / "index.html").read_text()
+    # Stopped between the model and scale.json: that file's words are of another measurement, and are not repeated.
+    scale = json.loads((out / "scale.json").read_text())
+    (out / "scale.json").write_text(json.dumps(scale | {"metres_per_unit": 2 * metres}))
+    assert main(fit(clip, out)) == 0
+    found = json.loads((out / "metrics.json").read_text())
+    assert (found["scale"], found["metric_scale"]) == ("metric", None)
+    (out / "scale.json").write_text(json.dumps(scale))
     capsys.readouterr()
     assert main(["scale", str(out), "--speed", "8", "--fps", "30"]) == 2
     assert "its footage brings time stamps; leave out --fps" in capsys.readouterr().err
@@ -203,8 +211,30 @@ def other_words_are_refused(clip: Path, whole: Path, capsys: pytest.CaptureFixtu
     with only_user(whole / "fit.json"):
         assert main(fit(clip, whole)) == 2
     assert "another program is at work there" in capsys.readouterr().err
+    assert (whole / "model.safetensors").exists()
     assert main(["fit", "nowhere.mp4", "--out", str(whole / "prediction")]) == 2
     assert "is not the folder of a fit" in capsys.readouterr().err
+
+
+def test_a_method_without_flow_is_fitted_without(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+                                                 ) -> None:
+    out = tmp_path / "run"
+    assert main(fit(clip, out, "--recipe", "sfmlearner:tiny")) == 0
+    assert "no flow: sfmlearner: this method gives no flow" in capsys.readouterr().err
+    assert (out / "prediction" / "000" / "trajectory_tum.txt").exists()
+    assert (out / "report.html").exists()
+
+
+def test_footage_that_has_changed_is_told_before_it_is_trained_on(clip: Path, tmp_path: Path,
+                                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    copy, out = tmp_path / "drive", tmp_path / "run"
+    shutil.copytree(clip, copy)
+    kill_at(copy, out, "plan.json")
+    last = sorted((copy / "image").iterdir())[-1]
+    last.unlink()
+    assert main(fit(copy, out)) == 2
+    assert "is no longer the footage that" in capsys.readouterr().err
+    assert not (out / "scores.json").exists()
 
 
 def test_footage_that_cannot_teach_is_refused_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]

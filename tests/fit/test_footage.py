@@ -10,7 +10,7 @@ import pytest
 from doctor.footage import hand_held
 from egoflow.data.cameras import parse_camera, write_camera
 from egoflow.data.formats import write_image
-from egoflow.data.open import open_source
+from egoflow.data.open import continuous_runs, open_source
 from egoflow.errors import DataError, WriteError
 from egoflow.fit import examine as module
 from egoflow.fit import footage as footage_module
@@ -112,7 +112,25 @@ def test_pauses_do_not_make_a_shot_longer(tmp_path: Path, capsys: pytest.Capture
     assert len(found.frames) > 22
     with pytest.raises(DataError, match="no shot is long enough for a frame distance of 7"):
         gather([str(tmp_path / "waits")], camera=None, frames=None, gap=7, out=tmp_path / "seven")
-    assert "follow one another, too few for a frame distance of 7" in capsys.readouterr().err
+    assert "too few of its 34 frames follow one another for a frame distance of 7" in capsys.readouterr().err
+
+
+def test_a_frame_that_cannot_be_read_is_passed_over_in_the_middle_too(tmp_path: Path) -> None:
+    clip, out, whole = tmp_path / "hand", tmp_path / "out", hand_held(0)
+    filmed(clip, whole, camera=True)
+    middle = len(whole) // 2
+    (clip / f"{middle:06d}.png").write_bytes(b"no picture")
+    (shot,) = gather([str(clip)], camera=None, frames=None, gap=1, out=out).shots
+    assert middle not in shot.frames
+    assert len(shot.source(out)) == len(whole) - 1
+
+
+def test_no_clip_of_frames_goes_across_one_that_is_missing(tmp_path: Path) -> None:
+    clip, out, whole = tmp_path / "hand", tmp_path / "out", hand_held(0)
+    filmed(clip, whole, camera=True)
+    (clip / "000009.png").unlink()
+    (shot,) = gather([str(clip)], camera=None, frames=None, gap=1, out=out).shots
+    assert continuous_runs(open_source(out / shot.clip)) == [range(9), range(9, len(whole) - 1)]
 
 
 def test_other_footage_under_the_same_name_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from egoflow.registry import load_preset
 from egoflow.training import checkpoint
 from egoflow.training.trainer import Trainer
 from egoflow.training.watchdog import CollapseError
+from egoflow.worlds.base import load_world
 from training.engine import SlidingClips, small_run
 
 
@@ -39,7 +40,7 @@ def test_training_goes_back_to_its_last_healthy_step_with_the_knob_turned(tmp_pa
     run = trained(tmp_path)
     roll_back(tmp_path, run)
     assert checkpoint.read(tmp_path / "last.safetensors")[1].step == 8
-    turned = with_settings(run, [knob("scale runaway", run)])
+    turned = with_settings(run, [knob("scale runaway", run, [])])
     roll_back(tmp_path, turned)
     found, state, tensors = checkpoint.read(tmp_path / "last.safetensors")
     assert state.step == 4
@@ -67,15 +68,21 @@ def test_without_a_healthy_step_training_begins_anew(tmp_path: Path) -> None:
     ("not finite", "optim.lr=0.000233333")])
 def test_each_symptom_has_its_knob(symptom: str, setting: str) -> None:
     _, run = load_preset("joint:tiny")
-    assert knob(symptom, run) == setting
+    assert knob(symptom, run, [load_world("drive", frames=5, height=16, width=32)]) == setting
     with_settings(run, [setting])
+
+
+def test_frames_are_not_set_farther_apart_than_a_shot_is_long() -> None:
+    _, run = load_preset("joint:tiny")
+    shots = [load_world("drive", frames=frames, height=16, width=32) for frames in (9, 4)]
+    assert knob("zero motion", run, shots) == "optim.lr=0.000233333"
 
 
 def test_masks_have_theirs_where_there_are_some() -> None:
     _, run = load_preset("sfmlearner:tiny")
     weight = run.config.explain_weight
     for symptom, factor in (("mask at 0", 3), ("mask at 1", 1 / 3)):
-        turned = with_settings(run, [knob(symptom, run)])
+        turned = with_settings(run, [knob(symptom, run, [])])
         assert turned.config.explain_weight == pytest.approx(factor * weight, rel=1e-4)
 
 
@@ -108,7 +115,7 @@ def test_one_collapse_is_mended_and_two_are_told(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(module, "_train", train)
     monkeypatch.setattr(module, "held_out_clips", lambda *args, **kwargs: [])
     monkeypatch.setattr(module, "_chosen", lambda *args, **kwargs: module.Scores(
-        step=1, steps=1, chosen=None, interval=None, start=None, flat=None, history=(), elapsed_s=1.0))
+        step=1, steps=1, trained=1, chosen=None, interval=None, start=None, flat=None, history=(), elapsed_s=1.0))
     _, run = load_preset("joint:tiny")
     plan = Plan(run=run, seconds=None)
     sources = [type("Source", (), {"camera": SlidingClips()[0, 0].camera})()]

@@ -128,6 +128,33 @@ def test_the_runner_says_what_it_cannot_read(frames: str, said: str, tmp_path: P
         onnx_runner.main()
 
 
+def test_the_runner_asks_for_the_folder_of_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["run_onnx.py", str(tmp_path), "--out", str(tmp_path / "out"), "--model", "nowhere"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit, match="nowhere: expected the folder of an export"):
+        onnx_runner.main()
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.ppm", "a.npy"])
+def test_the_runner_names_a_damaged_picture(name: str, tmp_path: Path) -> None:
+    image, file = np.zeros((9, 11, 3), np.uint8), tmp_path / name
+    if file.suffix == ".npy":
+        np.save(file, image)
+    elif file.suffix == ".png":
+        write_image(file, image)
+    else:
+        file.write_bytes(b"P6\n11 9\n255\n" + image.tobytes())
+    assert onnx_runner.read_image(file).shape == (9, 11, 3)
+    whole = file.read_bytes()
+    for kept in (len(whole) - 20, len(whole) // 2, 20):
+        file.write_bytes(whole[:kept])
+        with pytest.raises(SystemExit, match=name):
+            onnx_runner.read_image(file)
+    np.save(tmp_path / "grey.npy", image[..., 0])
+    with pytest.raises(SystemExit, match="no image of 8 bits in three colours"):
+        onnx_runner.read_image(tmp_path / "grey.npy")
+
+
 def test_the_runner_needs_numpy_and_onnxruntime_alone() -> None:
     tree = ast.parse(Path(onnx_runner.__file__).read_text())
     names = {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import)
@@ -187,6 +214,9 @@ def test_what_a_method_has_not_is_told(tmp_path: Path, capsys: pytest.CaptureFix
 def test_cameras_of_training_bound_those_of_use(tmp_path: Path) -> None:
     _, run = load_preset("joint:tiny")
     assert trained_cameras(run, tmp_path)["fov_deg"] == [1.0, 175.0]
+    for words, degrees in (("long_fov=60", 60), ("400,400,319.5,99.5", 2 * np.degrees(np.arctan(0.8)))):
+        found = trained_cameras(replace(run, data=replace(run.data, camera=words)), tmp_path)["trained_fov_deg"]
+        assert found == pytest.approx([degrees, degrees], abs=0.01)
     low, high = trained_cameras(replace(run, data=replace(run.data, camera="fov=60")), tmp_path)["fov_deg"]
     for degrees, factor in ((low, 1.15), (high, 1 / 1.15)):
         assert np.tan(np.radians(30)) / np.tan(np.radians(degrees / 2)) == pytest.approx(factor, rel=2e-3)

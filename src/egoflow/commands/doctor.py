@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from egoflow.doctor.diagnosis import Diagnosis
@@ -58,17 +58,21 @@ def run(args: argparse.Namespace) -> int:
             # Taken out: a video that was read holds frames and a decoder.
             path, source, camera = clips.pop(0)
             diagnosis = diagnose(source, camera=camera, runs=continuous_runs(source))
-            facts.append(diagnosis.json())
+            step = None if diagnosis.verdict == "cannot" else _next(args, path, source, diagnosis)
+            facts.append({"path": path} | diagnosis.json() | {"next": step})
             if not args.json:
-                say(_text(args, path, source, diagnosis))
+                say(_text(diagnosis, facts[-1]))
             if folder is not None:
                 sections.append(clip_section(folder, source, diagnosis, prefix=f"clip{number}"))
         if folder is not None:
             write_page(folder, sections)
     if args.json:
         say(json.dumps(facts, allow_nan=False))
-    elif args.page is not None:
-        say(f"wrote {Path(args.page) / 'index.html'}")
+    else:
+        if len(facts) > 1:
+            say(_table(facts))
+        if args.page is not None:
+            say(f"wrote {Path(args.page) / 'index.html'}")
     return CANNOT if unreadable or any(about["verdict"] == "cannot" for about in facts) else 0
 
 
@@ -85,14 +89,13 @@ def _opened(path: str, args: argparse.Namespace) -> "list[tuple[str, FrameSource
     return [(where, source, source.camera if known else None) for where, source in zip(own, sources, strict=True)]
 
 
-def _text(args: argparse.Namespace, path: str, source: "FrameSource", diagnosis: "Diagnosis") -> str:
+def _text(diagnosis: "Diagnosis", about: dict[str, Any]) -> str:
     """Return a clip's verdict, findings and figures for a terminal."""
     from egoflow.doctor.diagnosis import VERDICTS
 
-    about = diagnosis.json()
     rate = f" at {about['frames_per_s']:.3g} a second" if about["frames_per_s"] else ""
     blur = f"; blur {about['blur']:.2f} of 1" if about["blur"] is not None else ""
-    lines = [f"{path}: {VERDICTS[diagnosis.verdict]}",
+    lines = [f"{about['path']}: {VERDICTS[diagnosis.verdict]}",
              f"  {about['frames']} frames of {about['height']}x{about['width']}{rate}{blur}"]
     if about["motion"] is not None:
         movers = "" if about["movers"] is None else f", {about['movers']:.0%} off the rigid motion"
@@ -103,7 +106,20 @@ def _text(args: argparse.Namespace, path: str, source: "FrameSource", diagnosis:
         sign = {"fatal": "!!", "mend": " !", "note": "  "}[finding.severity]
         lines.append(f" {sign} {finding.name}: {finding.text}")
         lines += [f"      -> {finding.remedy}"] if finding.remedy else []
-    return "\n".join([*lines, *([] if diagnosis.verdict == "cannot" else [_next(args, path, source, diagnosis)])])
+    return "\n".join([*lines, *([f"  next: {about['next']}"] if about["next"] else [])])
+
+
+def _table(facts: list[dict[str, Any]]) -> str:
+    """Return all clips in a table: what each can teach, how to train with it, and what is the matter."""
+    rows = [("verdict", "frames", "size", "rate", "gap", "found", "clip")]
+    for about in facts:
+        found = ", ".join(finding["name"] for finding in about["findings"] if finding["severity"] != "note")
+        rate = f"{about['frames_per_s']:.3g}" if about["frames_per_s"] else "-"
+        rows.append((about["verdict"], f"{about['frames']}", f"{about['height']}x{about['width']}", rate,
+                     "-" if about["verdict"] == "cannot" else f"{about['gap']}", found or "-", about["path"]))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+                     for row in rows)
 
 
 def _next(args: argparse.Namespace, path: str, source: "FrameSource", diagnosis: "Diagnosis") -> str:
@@ -119,7 +135,7 @@ def _next(args: argparse.Namespace, path: str, source: "FrameSource", diagnosis:
     words: list[object] = ["train", "joint:tiny", "--data", path, *(["--camera", camera] if camera else []),
                            *([f"--frames={frames}"] if frames else []), "--out", f"runs/{_short_name(path)}", "--set",
                            f"data.gap={diagnosis.gap}", f"data.height={height}", f"data.width={width}"]
-    return f"  next: {command_line(*words)}"
+    return command_line(*words)
 
 
 def _short_name(path: str) -> str:

@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     from egoflow.console import note, say
     from egoflow.data.files import claim_folder, leave_no_trace, only_user, remove_leftovers
+    from egoflow.errors import InUseError
     from egoflow.fit.footage import gather
     from egoflow.fit.outcome import finish
     from egoflow.fit.plan import asked_gap, wanted_preset
@@ -60,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     # Found from any folder, as the sources are: what is begun here may go on from elsewhere.
     sources = _found(args.source)
     camera = str(Path(args.camera).resolve()) if args.camera and Path(args.camera).is_file() else args.camera
-    with leave_no_trace(out, unless=lambda error: (out / "plan.json").exists()):
+    # Another fit may have made the folder in the same moment.
+    with leave_no_trace(out, unless=lambda error: isinstance(error, InUseError) or (out / "plan.json").exists()):
         claim_folder(out, {"source": sources, "camera": camera, "frames": args.frames, "recipe": recipe,
                            "seed": args.seed, "budget": str(budget), "settings": args.settings}, file="fit.json",
                      kind="fit")
@@ -90,13 +92,17 @@ def _taught(out: "Path", footage: "Footage", budget: "Budget", args: argparse.Na
     from dataclasses import replace
 
     from egoflow.console import note
-    from egoflow.fit.plan import make_plan, read_plan, wanted_run
+    from egoflow.fit.plan import FILE, make_plan, read_plan, wanted_run
     from egoflow.fit.teach import ended, read_scores, teach
     from egoflow.training.budget import prepare
     from egoflow.training.session import make_dataset, open_sources
 
     if ended(out):
         return read_plan(out).on(args.device), read_scores(out)
+    if (out / FILE).exists():
+        # Footage that has changed since is told now, not once all is trained.
+        for shot in footage.shots:
+            shot.source(out)
     run: Run = wanted_run(footage, out, recipe=recipe, settings=args.settings, seed=args.seed)
     run = replace(run, loop=replace(run.loop, device=args.device))
     sources = open_sources(run.data)
@@ -105,6 +111,8 @@ def _taught(out: "Path", footage: "Footage", budget: "Budget", args: argparse.Na
     plan = make_plan(out, run, dataset, budget)
     note(f"{run.method}:{run.preset} on {len(dataset)} clips of {run.data.height}x{run.data.width}, frames "
          f"{run.data.gap} apart, {plan.run.loop.steps} steps")
+    # Training makes its own, for it may change the frame distance; long footage does not fit in memory twice.
+    del dataset
     return teach(out, plan, sources)
 
 

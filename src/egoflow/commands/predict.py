@@ -106,11 +106,12 @@ def _warn_of_camera(settings: "Run", folder: "Path", source: "FrameSource") -> N
     from egoflow.console import note
     from egoflow.inference.model_card import trained_cameras
 
-    low, high = trained_cameras(settings, folder)["fov_deg"]
+    known = trained_cameras(settings, folder)
+    (low, high), trained = known["fov_deg"], known["trained_fov_deg"]
     fov = 2 * math.degrees(math.atan(source.camera.width / (2 * float(source.camera.fx))))
-    if not low <= fov <= high:
-        note(f"{source.name}: its field of view is {fov:.0f} degrees, and training had {low:.0f} to {high:.0f}: depth "
-             f"and motion will be wrong in scale and shape")
+    if trained is not None and not low <= fov <= high:
+        note(f"{source.name}: its field of view is {fov:.0f} degrees, and training had {trained[0]:.0f} to "
+             f"{trained[1]:.0f}: depth and motion will be wrong in scale and shape")
 
 
 def _wanted(args: argparse.Namespace, method: "Method") -> tuple[bool, bool]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from egoflow.errors import ConfigError, DataError, EgoflowError, WriteError
+from egoflow.errors import ConfigError, DataError, EgoflowError, InUseError, WriteError
 
 try:
     import fcntl
@@ -201,7 +201,7 @@ def claim_folder(out: Path, about: dict[str, Any], *, file: str, kind: str) -> N
 
 @contextmanager
 def only_user(path: Path) -> Iterator[None]:
-    """Hold the file ``path`` for this program alone; ConfigError where another one does, on systems that can tell.
+    """Hold the file ``path`` for this program alone; InUseError where another one does, on systems that can tell.
 
     However a program ends, the system lets go of what it held.
     """
@@ -210,8 +210,8 @@ def only_user(path: Path) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ConfigError(f"{path.parent}: another program is at work there; wait for it, or give another "
-                                  f"--out") from None
+                raise InUseError(f"{path.parent}: another program is at work there; wait for it, or give another --out"
+                                 ) from None
             except OSError:
                 # Some network disks know no locks.
                 pass

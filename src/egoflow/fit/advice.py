@@ -16,6 +16,9 @@ def advice(footage: Footage, figures: dict[str, Any]) -> list[str]:
     own = figures["shots"][0]["self_consistency"]
     left, said = figures["unexplained"], []
     facts = [footage.facts[shot.facts] for shot in footage.shots]
+    if figures["trained_steps"] < figures["steps"]:
+        said.append(f"Training was ended at step {figures['trained_steps']} of {figures['steps']}: the machine was "
+                    "busy. What is learnt last, such as flow, may be hardly trained; fit again into another --out.")
     if any(about["camera"]["from"] == "assumed" for about in facts):
         said.append("Tell the camera: --camera camera.json, or fov=DEGREES. The footage does not show its focal "
                     "length, and with a wrong one depth is bent and the path turns too little or too much.")

@@ -18,15 +18,12 @@ from egoflow.doctor.diagnosis import Diagnosis
 from egoflow.errors import DataError, WriteError
 from egoflow.fit.examine import camera_facts, examine, refuse_useless
 from egoflow.fit.prepare import Prepared, prepare
-from egoflow.training.session import open_sources
+from egoflow.training.session import STAND_IN_CAMERA, open_sources
 from egoflow.types import FrameSource
 
 FILE = "footage.json"
 LEARN = "learn"
 """The camera that is asked of the footage itself, whatever the clip brings."""
-_STAND_IN = "fov=60"
-"""Takes the place of a camera that is not to be read, so that its lens does not straighten what is examined: what is
-learnt afterwards says nothing of a lens, and the same frames must be trained on."""
 
 
 @lru_cache(maxsize=1)
@@ -35,10 +32,15 @@ def _opened(path: str, camera: str, frames: str) -> list[FrameSource]:
     return open_sources(DataConfig(paths=(path,), camera=camera or None, frames=frames or None))
 
 
-def seen_of(source: FrameSource) -> str:
-    """Return what tells a clip from another one that took its name: length, size, camera, and a picture's checksum."""
+def seen_of(source: FrameSource, frames: Sequence[int]) -> str:
+    """Return what tells a clip from another one that took its name: length, size, camera, and a picture's checksum.
+
+    The picture is the middle one of ``frames``, those of a shot, all of which could be read.
+    """
     camera = source.camera
-    picture = crc32(source.image(len(source) // 2).tobytes())
+    middle = frames[len(frames) // 2]
+    # A clip that has become shorter differs by its length.
+    picture = crc32(source.image(middle).tobytes()) if middle < len(source) else 0
     focal, axis = (f"{float(x):.6g}, {float(y):.6g}" for x, y in ((camera.fx, camera.fy), (camera.cx, camera.cy)))
     return (f"{len(source)} frames of {camera.height}x{camera.width}, focal lengths {focal} px, axis at {axis}, "
             f"middle frame {picture:08x}")
@@ -70,7 +72,7 @@ class Shot:
         Raises DataError where the footage is not what it was.
         """
         sources = _opened(self.path, self.camera, self.slice)
-        now = seen_of(sources[self.number]) if self.number < len(sources) else f"{len(sources)} clips"
+        now = seen_of(sources[self.number], self.frames) if self.number < len(sources) else f"{len(sources)} clips"
         if now != self.seen:
             raise DataError(f"{self.path}: is no longer the footage that {out} was begun with: {now}, not {self.seen}; "
                             f"put it back, or fit it anew into another folder")
@@ -103,7 +105,9 @@ def gather(paths: Sequence[str], *, camera: str | None, frames: str | None, gap:
     if (out / FILE).exists():
         return read_footage(out)
     remove_leftovers(out)
-    given = _STAND_IN if camera == LEARN else camera
+    # A stand-in, so that no lens straightens what is examined: what is learnt afterwards says nothing of a lens, and
+    # the same frames must be trained on.
+    given = STAND_IN_CAMERA if camera == LEARN else camera
     examined = examine(paths, camera=given, learn=camera == LEARN, frames=frames, folder=out / "footage")
     refuse_useless(examined)
     shots: list[Shot] = []
@@ -132,7 +136,7 @@ def gather(paths: Sequence[str], *, camera: str | None, frames: str | None, gap:
             mask = f"footage/fixed{place}.png"
             write_mask(out / mask, diagnosis.fixed)
         shots += [Shot(clip=str(folder.relative_to(out)), mask=mask, path=path, number=number, camera=words,
-                       slice=frames or "", seen=seen_of(source), frames=shown, window=ready.window, facts=place)
+                       slice=frames or "", seen=seen_of(source, shown), frames=shown, window=ready.window, facts=place)
                   for folder, shown in zip(ready.clips, ready.shots, strict=True)]
         gaps.append((prepared_gap(diagnosis, ready), ready.frames))
     if not shots:
@@ -154,17 +158,20 @@ def _long_enough(shots: Sequence[Shot], out: Path, gap: int) -> list[Shot]:
     """Return the shots that hold a clip of three prepared frames ``gap`` apart; name the others."""
     kept = []
     for shot in shots:
-        # Pauses that were taken out are gaps in time, and no clip of frames goes across one.
-        count = max(map(len, continuous_runs(open_source(out / shot.clip))))
-        if count > 2 * gap and len(shot.frames) > 2 * gap:
+        if holds_clip(open_source(out / shot.clip), gap=gap) and len(shot.frames) > 2 * gap:
             kept.append(shot)
         else:
-            note(f"{shot.path}: a shot is left out: of its frames {count} follow one another, too few for a frame "
-                 f"distance of {gap}")
+            note(f"{shot.path}: a shot is left out: too few of its {len(shot.frames)} frames follow one another for a "
+                 f"frame distance of {gap}")
     if not kept:
         raise DataError(f"{shots[0].path}: no shot is long enough for a frame distance of {gap}; film longer, or give "
                         f"--set data.gap=1")
     return kept
+
+
+def holds_clip(source: FrameSource, *, gap: int) -> bool:
+    """Say whether a source holds three frames ``gap`` apart: no clip goes across a pause that was taken out."""
+    return max(map(len, continuous_runs(source))) > 2 * gap
 
 
 def _common(gaps: list[tuple[int, int]]) -> int:

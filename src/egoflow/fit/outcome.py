@@ -2,7 +2,8 @@
 
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from egoflow.config import Run
 from egoflow.console import note
 from egoflow.data.files import new_folder, read_json, write_json
 from egoflow.data.trajectories import read_trajectory
-from egoflow.errors import DataError, EgoflowError, WriteError
+from egoflow.errors import ConfigError, DataError, EgoflowError, WriteError
 from egoflow.evaluation.odometry import evaluate_odometry
 from egoflow.fit.advice import advice
 from egoflow.fit.footage import Footage, Shot, read_footage
@@ -78,22 +79,27 @@ def predict_shots(out: Path, shots: Sequence[Shot], *, device: str) -> list[Path
         _remove(folder)
         source = shot.source(out)
         with new_folder(folder) as made:
-            # A third of the size of .flo, to 1/64 px.
-            try:
+            with _or_without("no flow", made, folder):
+                # A third of the size of .flo, to 1/64 px.
                 write_flow(made, method, run, [source], size=(run.data.height, run.data.width), flow_format="kitti")
-            except WriteError:
-                raise
-            except DataError as error:
-                note(f"no flow: {error}")
             write_depth(made, method, run, source, flows=True, flow_format="kitti")
-            try:
+            with _or_without("not all of cloud, COLMAP model and mesh", made, folder):
                 write_scene(made, source, predicted_frames(run, source), also=ALSO)
-            except WriteError:
-                raise
-            except DataError as error:
-                # Depth and motion are not to be lost for what is made of them.
-                note(f"not all of cloud, COLMAP model and mesh: {str(error).replace(str(made), str(folder))}")
     return folders
+
+
+@contextmanager
+def _or_without(what: str, made: Path, folder: Path) -> Iterator[None]:
+    """Go on without what footage or method do not give, and say so: depth and motion are not to be lost for it.
+
+    ``made`` is the name that ``folder`` has meanwhile.
+    """
+    try:
+        yield
+    except WriteError:
+        raise
+    except (ConfigError, DataError) as error:
+        note(f"{what}: {str(error).replace(str(made), str(folder))}")
 
 
 def collect_figures(out: Path, footage: Footage, plan: Plan, scores: Scores, folders: Sequence[Path]
@@ -101,15 +107,26 @@ def collect_figures(out: Path, footage: Footage, plan: Plan, scores: Scores, fol
     """Write and return ``metrics.json``: what is known of every shot, of training, and what to try next."""
     shots = [_shot_figures(folder, footage, shot) for folder, shot in zip(folders, footage.shots, strict=True)]
     figures = {
-        "recipe": f"{plan.run.method}:{plan.run.preset}", "steps": scores.steps, "chosen_step": scores.step,
+        "recipe": f"{plan.run.method}:{plan.run.preset}", "steps": scores.steps, "trained_steps": scores.trained,
+        "chosen_step": scores.step,
         "training_s": round(scores.elapsed_s, 1), "changes": list(plan.changes), "gap": plan.run.data.gap,
         "size": [plan.run.data.height, plan.run.data.width],
         "unexplained": {"chosen": scores.chosen, "interval": scores.interval, "untrained": scores.start,
                         "flat_depth": scores.flat, "by_step": scores.history},
-        "scale": shots[0]["scale"], "metric_scale": read_json(out / "scale.json") or None, "shots": shots}
+        "scale": shots[0]["scale"], "metric_scale": _metric_scale(out, folders[0]), "shots": shots}
     figures["advice"] = advice(footage, figures)
     write_json(out / "metrics.json", figures)
     return figures
+
+
+def _metric_scale(out: Path, folder: Path) -> dict[str, Any] | None:
+    """Return how the metres of the prediction in ``folder`` were measured.
+
+    None where ``scale.json`` is of another measurement: ``egoflow scale`` was stopped between the model and that file.
+    """
+    known = read_json(out / "scale.json")
+    factor = read_json(folder / "prediction.json").get("metres_per_unit")
+    return known if known and known["metres_per_unit"] == factor else None
 
 
 def _shot_figures(folder: Path, footage: Footage, shot: Shot) -> dict[str, Any]:

@@ -23,12 +23,13 @@ def write_pages(out: Path, footage: Footage, figures: dict[str, Any], scores: Sc
     names = []
     run, _, _ = load_run(out)
     for number, (folder, shot) in enumerate(zip(folders, footage.shots, strict=True)):
-        page, source = out / "report" / f"{number:03d}", shot.source(out)
-        names.append((f"report/{page.name}/index.html", source.name))
+        page, name = out / "report" / f"{number:03d}", footage.facts[shot.facts]["source"]
+        names.append((f"report/{page.name}/index.html", name))
         if page.exists():
             continue
+        source = shot.source(out)
         with new_folder(page) as made:
-            write_report(made, folder, source, predicted_frames(run, source), title=Path(source.name).name,
+            write_report(made, folder, source, predicted_frames(run, source), title=Path(name).name,
                          head=_head(footage, shot, figures),
                          sections=_sections(out, footage, shot, figures, scores, number))
     write_bytes(out / "report.html", _front(names).encode())

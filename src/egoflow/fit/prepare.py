@@ -6,6 +6,7 @@ bytes, and a shot that is there already is not made again.
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from egoflow.data.cameras import write_camera
 from egoflow.data.cleaned import Cleaned, enlarged, painted_over
 from egoflow.data.files import new_folder, read_text, write_bytes
 from egoflow.data.formats import write_image
+from egoflow.data.open import continuous_runs
 from egoflow.doctor.diagnosis import Diagnosis
 from egoflow.doctor.survey import small_image
 from egoflow.errors import ConfigError, DataError
@@ -29,6 +31,8 @@ ROWS = 256
 """Prepared frames have at most so many rows: two-view geometry sees no more."""
 LEAST_FRAMES = 12
 """A shot of fewer frames is left out."""
+GAP = 10
+"""So many numbers are left out where footage lacks frames: no clip of frames goes across (data/open.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,11 +118,20 @@ def _prepared_size(height: int, width: int) -> tuple[int, int]:
     return rows, max(1, round(width * rows / height))
 
 
+def _numbers(source: FrameSource, shot: Sequence[int]) -> list[int]:
+    """Return the numbers of a shot's frames: one after the other, but for a gap where the footage lacks some.
+
+    Repeated frames, which are left out, leave none.
+    """
+    begins = [run.start for run in continuous_runs(source)]
+    return [number + GAP * bisect_right(begins, index) - GAP for number, index in enumerate(shot)]
+
+
 def _write_shot(folder: Path, clean: FrameSource, shot: Sequence[int], mask: np.ndarray | None, about: dict[str, Any]
                 ) -> None:
     """Write one shot as a clip folder, and in ``prepared.json`` what it is of."""
     rows, columns = _prepared_size(clean.camera.height, clean.camera.width)
-    for number, index in enumerate(track(shot, label="preparing")):
+    for number, index in zip(_numbers(clean, shot), track(shot, label="preparing"), strict=True):
         image = small_image(clean.image(index), rows=rows)
         write_image(folder / "image" / f"{number:06d}.png", image if mask is None else painted_over(image, mask))
     write_camera(folder / "camera.json", clean.camera.resized(height=rows, width=columns))

@@ -16,7 +16,7 @@ from egoflow.data.cameras import read_camera
 from egoflow.data.files import needed_json, write_json
 from egoflow.errors import TrainingError
 from egoflow.evaluation.bootstrap import block_length, mean_interval
-from egoflow.fit.footage import read_footage
+from egoflow.fit.footage import holds_clip, read_footage
 from egoflow.fit.plan import Plan, write_plan
 from egoflow.fit.proxy import (
     GAP,
@@ -48,12 +48,13 @@ NOT_FINITE = "not finite"
 class Scores:
     """What was left unexplained (fit/proxy.py): by the chosen checkpoint, before training, and by flat depth.
 
-    None where no held-out pair tells. ``interval`` is that of ``chosen`` over pairs, 95 %. ``history`` has (step,
-    score) of every checkpoint.
+    Of ``steps`` that were planned ``trained`` were taken, and ``step`` is chosen. None where no held-out pair tells.
+    ``interval`` is that of ``chosen`` over pairs, 95 %. ``history`` has (step, score) of every checkpoint.
     """
 
     step: int
     steps: int
+    trained: int
     chosen: float | None
     interval: tuple[float, float] | None
     start: float | None
@@ -82,7 +83,7 @@ def teach(out: Path, plan: Plan, sources: Sequence[FrameSource]) -> tuple[Plan, 
             if plan.changes:
                 raise TrainingError(f"{error} (tried already: {', '.join(plan.changes)}; other words ask for "
                                     f"another --out)") from error
-            plan = plan.changed(knob(symptom, plan.run))
+            plan = plan.changed(knob(symptom, plan.run, sources))
             note(f"{str(error).split(': ')[0]}: {symptom}; going on from the last healthy step with "
                  f"{plan.changes[-1]}")
             write_plan(out, plan)
@@ -104,14 +105,14 @@ def read_scores(out: Path) -> Scores:
         return Scores(**known)
 
 
-def knob(symptom: str, run: Run) -> str:
+def knob(symptom: str, run: Run, sources: Sequence[FrameSource]) -> str:
     """Return the setting that a symptom asks for, of those that its remedy (training/watchdog.py) names.
 
     A third of the learning rate, also for a constant depth: on a drone's clip a quarter of the weight of smoothness
-    ended where it had ended before.
+    ended where it had ended before. And where a shot is too short for frames farther apart.
     """
     own = {field.name for field in dataclasses.fields(run.config)}
-    if symptom == "zero motion":
+    if symptom == "zero motion" and all(holds_clip(source, gap=run.data.gap + 1) for source in sources):
         return f"data.gap={run.data.gap + 1}"
     if symptom in ("mask at 0", "mask at 1") and "explain_weight" in own:
         return f"config.explain_weight={run.config.explain_weight * (3 if symptom == 'mask at 0' else 1 / 3):g}"
@@ -187,7 +188,7 @@ def _chosen(out: Path, folder: Path, plan: Plan, held_out: list[Clip]) -> Scores
     run = replace(plan.run, data=replace(plan.run.data, camera=_stand_in_camera(out)))
     write_json(out / model_card.FILE, model_card.training_facts(plan.run))
     checkpoint.copy(path, out / checkpoint.MODEL, run, State(step=state.step), weights_only=True)
-    return Scores(step=state.step, steps=plan.run.loop.steps, chosen=chosen, start=_known(before),
+    return Scores(step=state.step, steps=plan.run.loop.steps, trained=at_last.step, chosen=chosen, start=_known(before),
                   interval=mean_interval(values, block=block_length(len(values))),
                   flat=_known(flat), history=tuple(history),
                   elapsed_s=at_last.elapsed_s)

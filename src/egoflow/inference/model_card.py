@@ -41,14 +41,19 @@ def trained_cameras(run: Run, folder: Path) -> dict[str, Any]:
 
 def _focal_shares(run: Run) -> Iterator[float]:
     """Yield the focal lengths of training as shares of the width."""
-    for path in run.data.paths:
+    words = run.data.camera or ""
+    for path in (*(Path(path) / "camera.json" for path in run.data.paths), *([Path(words)] if words else [])):
         try:
-            camera = read_camera(Path(path) / "camera.json")
+            camera = read_camera(path)
         except DataError:
             continue
         yield float(camera.fx) / camera.width
-    if run.data.camera is not None and run.data.camera.startswith("fov"):
-        yield float(parse_camera(run.data.camera, height=300, width=400).fx) / 400
+    if words.startswith(("fov", "long_fov")):
+        yield float(parse_camera(words, height=run.data.height, width=run.data.width).fx) / run.data.width
+    elif words.count(",") == 3:
+        # In pixels of footage whose size is not kept here; the axis lies in the middle of nearly every camera's frames.
+        fx, _, cx, _ = map(float, words.split(","))
+        yield fx / (2 * cx + 1)
 
 
 def _fov(share: float) -> float:
@@ -72,8 +77,8 @@ def model_card(folder: Path, run: Run, manifest: dict[str, Any]) -> str:
     usable = manifest["camera"]["fov_deg"]
     camera = ("not known" if trained is None else f"horizontal field of view {trained[0]:g} to {trained[1]:g} degrees; "
               f"not to be used beyond {usable[0]:g} to {usable[1]:g}")
-    scale = ("metres" if manifest["scale"] == "metric" else
-             "relative: one unknown factor for all depths and translations")
+    scale = ("relative: one unknown factor for all depths and translations" if manifest["scale"] != "metric" else
+             "metres" + _measured(folder, manifest["metres_per_unit"]))
     supervised = load_method(run.method).method_type.supervised
     lines = [f"# {manifest['what']} of {manifest['method']}", "",
              f"Trained by egoflow {'from true flow' if supervised else 'on unlabelled video, without any truth'}.", "",
@@ -96,6 +101,16 @@ def model_card(folder: Path, run: Run, manifest: dict[str, Any]) -> str:
              "egoflow is Apache-2.0. The weights come from the footage named above: whoever owns it decides what may "
              "be done with them.", ""]
     return "\n".join(lines)
+
+
+def _measured(folder: Path, metres_per_unit: float) -> str:
+    """Return how a fit's metres were measured, and the interval of their factor."""
+    found = read_json((folder if folder.is_dir() else folder.parent) / "scale.json")
+    if not found or found["metres_per_unit"] != metres_per_unit:
+        return ""
+    ends = "" if found["low"] is None else (f", {found['low'] / metres_per_unit - 1:+.1%} to "
+                                            f"{found['high'] / metres_per_unit - 1:+.1%} (95 %)")
+    return f", from {found['how']}{ends}"
 
 
 def _largest(manifest: dict[str, Any]) -> float:

@@ -32,6 +32,8 @@ def main():
     parser.add_argument("--fov", type=float, help="horizontal field of view of these images in degrees, to be compared "
                         "with that of training")
     args = parser.parse_args()
+    if not (args.model / "manifest.json").is_file():
+        sys.exit(f"{args.model}: expected the folder of an export, with a manifest.json; give it as --model")
     manifest = json.loads((args.model / "manifest.json").read_text("utf-8"))
     if not args.frames.is_dir():
         sys.exit(f"{args.frames}: expected a folder of images; of a video: ffmpeg -i clip.mp4 frames/%06d.ppm")
@@ -48,10 +50,10 @@ def main():
 
 def warn_of_camera(manifest, fov):
     """Say so where the camera is not of the kind that was trained on."""
-    low, high = manifest["camera"]["fov_deg"]
-    if fov is not None and not low <= fov <= high:
-        sys.stderr.write(f"warning: trained with fields of view of {low:.0f} to {high:.0f} degrees, not {fov:.0f}: "
-                         f"depth and motion will be wrong in scale and shape\n")
+    (low, high), trained = manifest["camera"]["fov_deg"], manifest["camera"]["trained_fov_deg"]
+    if None not in (fov, trained) and not low <= fov <= high:
+        sys.stderr.write(f"warning: trained with fields of view of {trained[0]:.0f} to {trained[1]:.0f} degrees, not "
+                         f"{fov:.0f}: depth and motion will be wrong in scale and shape\n")
 
 
 def run(manifest, model, files, out):
@@ -153,6 +155,17 @@ def linear(before, after):
 
 def read_image(file):
     """Return an image as uint8 [H, W, 3]."""
+    try:
+        image = parsed_image(file)
+    except (ValueError, EOFError, struct.error, zlib.error):
+        image = None
+    if image is None or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        sys.exit(f"{file}: is damaged, or no image of 8 bits in three colours")
+    return image
+
+
+def parsed_image(file):
+    """Return what an image file holds."""
     if file.suffix.lower() == ".npy":
         return np.load(file, allow_pickle=False)
     data = file.read_bytes()

@@ -15,14 +15,15 @@ from egoflow.types import Prediction
 
 REMEDIES = {
     "constant depth": "the depth map is one value; use frames that move more (--set data.gap=2), lower "
-                      "config.smooth_weight or optim.lr, or start=two_view",
+                      "optim.lr or the weight of smoothness (config.*smooth_weight), or start=two_view",
     "saturated depth": "nearly all depths lie on the bound of the network's range; lower optim.lr, check the camera's "
                        "intrinsics, or start=two_view",
     "zero motion": "the motion net answers no motion; drop still frames or raise data.gap, or start=two_view",
-    "mask at 0": "the masks discount every pixel; raise config.explain_weight",
-    "mask at 1": "the masks keep every pixel and do nothing; lower config.explain_weight or set config.masks=false",
-    "scale runaway": "depth has grown or shrunk a hundredfold; lower optim.lr, raise config.smooth_weight or use "
-                     "start=two_view",
+    "mask at 0": "the masks discount every pixel; raise config.explain_weight where they are learnt, or lower optim.lr",
+    "mask at 1": "the masks keep every pixel and do nothing; lower config.explain_weight or set config.masks=false "
+                 "where they are learnt, or lower optim.lr",
+    "scale runaway": "depth has grown or shrunk a hundredfold; lower optim.lr, raise the weight of smoothness "
+                     "(config.*smooth_weight) or use start=two_view",
 }
 
 
