@@ -123,6 +123,8 @@ def test_a_frame_that_cannot_be_read_is_passed_over_in_the_middle_too(tmp_path: 
     (shot,) = gather([str(clip)], camera=None, frames=None, gap=1, out=out).shots
     assert middle not in shot.frames
     assert len(shot.source(out)) == len(whole) - 1
+    # No clip of frames that is trained on goes across it.
+    assert continuous_runs(open_source(out / shot.clip)) == [range(middle), range(middle, len(whole) - 1)]
 
 
 def test_no_clip_of_frames_goes_across_one_that_is_missing(tmp_path: Path) -> None:

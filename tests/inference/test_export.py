@@ -66,7 +66,7 @@ def test_the_runner_writes_what_predict_writes(run: Path, frames: Path, tmp_path
     done = subprocess.run([sys.executable, str(tmp_path / "deploy" / "run_onnx.py"), str(frames), "--out",
                            str(tmp_path / "ours"), "--fov", "120"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "warning: trained with fields of view of 53 to 67 degrees, not 120" in done.stderr
+    assert "warning: trained with a field of view of 60 degrees, not 120" in done.stderr
     assert main(["predict", str(run), str(frames), "--camera", "fov=60", "--out", str(tmp_path / "theirs"),
                  "--no-video", "--motion", "net"]) == 0
     unit = json.loads((tmp_path / "ours" / "depth" / "depth.json").read_text())

@@ -110,8 +110,9 @@ def _warn_of_camera(settings: "Run", folder: "Path", source: "FrameSource") -> N
     (low, high), trained = known["fov_deg"], known["trained_fov_deg"]
     fov = 2 * math.degrees(math.atan(source.camera.width / (2 * float(source.camera.fx))))
     if trained is not None and not low <= fov <= high:
-        note(f"{source.name}: its field of view is {fov:.0f} degrees, and training had {trained[0]:.0f} to "
-             f"{trained[1]:.0f}: depth and motion will be wrong in scale and shape")
+        ends = " to ".join(sorted({f"{value:.0f}" for value in trained}, key=int))
+        note(f"{source.name}: its field of view is {fov:.0f} degrees, and training had {ends}: depth and motion will "
+             f"be wrong in scale and shape")
 
 
 def _wanted(args: argparse.Namespace, method: "Method") -> tuple[bool, bool]:

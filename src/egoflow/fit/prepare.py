@@ -7,7 +7,7 @@ bytes, and a shot that is there already is not made again.
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ ROWS = 256
 LEAST_FRAMES = 12
 """A shot of fewer frames is left out."""
 GAP = 10
-"""So many numbers are left out where footage lacks frames: no clip of frames goes across (data/open.py)."""
+"""So many numbers are left out where frames are missing: no clip of frames goes across (data/open.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,8 @@ def prepare(source: FrameSource, diagnosis: Diagnosis, folder: Path) -> Prepared
             _refuse_other(clip, about)
         else:
             with new_folder(clip) as made:
-                _write_shot(made, clean, shot, _small_mask(fixed, source.camera, window), about)
+                _write_shot(made, clean, shot, _numbers(source, shot, broken=dropped["broken"]),
+                            _small_mask(fixed, source.camera, window), about)
         clips.append(clip)
     counts = {why: len(frames) for why, frames in dropped.items() if frames}
     short = sum(len(shot) for shot in shots) - sum(len(shot) for shot in long)
@@ -118,20 +119,20 @@ def _prepared_size(height: int, width: int) -> tuple[int, int]:
     return rows, max(1, round(width * rows / height))
 
 
-def _numbers(source: FrameSource, shot: Sequence[int]) -> list[int]:
-    """Return the numbers of a shot's frames: one after the other, but for a gap where the footage lacks some.
+def _numbers(source: FrameSource, shot: Sequence[int], *, broken: Collection[int]) -> list[int]:
+    """Return the numbers of a shot's frames: one after the other, but for a gap where frames are missing or broken.
 
     Repeated frames, which are left out, leave none.
     """
-    begins = [run.start for run in continuous_runs(source)]
+    begins = sorted({*(run.start for run in continuous_runs(source)), *(index + 1 for index in broken)})
     return [number + GAP * bisect_right(begins, index) - GAP for number, index in enumerate(shot)]
 
 
-def _write_shot(folder: Path, clean: FrameSource, shot: Sequence[int], mask: np.ndarray | None, about: dict[str, Any]
-                ) -> None:
-    """Write one shot as a clip folder, and in ``prepared.json`` what it is of."""
+def _write_shot(folder: Path, clean: FrameSource, shot: Sequence[int], numbers: Sequence[int],
+                mask: np.ndarray | None, about: dict[str, Any]) -> None:
+    """Write the frames of one shot as a clip folder under ``numbers``, and in ``prepared.json`` what it is of."""
     rows, columns = _prepared_size(clean.camera.height, clean.camera.width)
-    for number, index in zip(_numbers(clean, shot), track(shot, label="preparing"), strict=True):
+    for number, index in zip(numbers, track(shot, label="preparing"), strict=True):
         image = small_image(clean.image(index), rows=rows)
         write_image(folder / "image" / f"{number:06d}.png", image if mask is None else painted_over(image, mask))
     write_camera(folder / "camera.json", clean.camera.resized(height=rows, width=columns))

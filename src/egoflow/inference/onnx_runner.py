@@ -52,8 +52,9 @@ def warn_of_camera(manifest, fov):
     """Say so where the camera is not of the kind that was trained on."""
     (low, high), trained = manifest["camera"]["fov_deg"], manifest["camera"]["trained_fov_deg"]
     if None not in (fov, trained) and not low <= fov <= high:
-        sys.stderr.write(f"warning: trained with fields of view of {trained[0]:.0f} to {trained[1]:.0f} degrees, not "
-                         f"{fov:.0f}: depth and motion will be wrong in scale and shape\n")
+        ends = " to ".join(sorted({f"{value:.0f}" for value in trained}, key=int))
+        sys.stderr.write(f"warning: trained with a field of view of {ends} degrees, not {fov:.0f}: depth and motion "
+                         f"will be wrong in scale and shape\n")
 
 
 def run(manifest, model, files, out):
