@@ -16,7 +16,7 @@ from egoflow.data.open import FrameSlice, continuous_runs, parse_frames
 from egoflow.errors import ConfigError, DataError
 from egoflow.geometry.camera import Camera
 from egoflow.geometry.se3 import SE3
-from egoflow.types import FrameSource, FrameTruth, Scale, TwoView
+from egoflow.types import FlowTruth, FrameSource, FrameTruth, Scale, TwoView
 
 
 class Fake:
@@ -143,6 +143,36 @@ def test_frames_are_read_once_while_they_fit() -> None:
     for index in range(len(small)):
         small[index]
     assert source.reads > 20
+
+
+class Flowing(Fake):
+    """A source of which flow is known, but for pairs that begin at frame 5: 2 (b - a) pixels to the right."""
+
+    def flow_truth(self, a: int, b: int) -> FlowTruth | None:
+        self.reads += 1
+        seen = np.ones((16, 24), bool)
+        flow = np.stack([2.0 * (b - a) * seen, 0.0 * seen]).astype(np.float32)
+        return None if a == 5 else FlowTruth(flow_ab=flow, valid=seen, visible=seen)
+
+
+def test_true_flow_is_asked_once_while_it_fits() -> None:
+    pixels, reads = 8 * 12, []
+    for cache_bytes in (2**20, 4 * 3 * pixels):
+        source = Flowing(10)
+        dataset = _dataset(source, with_truth=True, cache_bytes=cache_bytes)
+        for _ in range(3):
+            for index in range(len(dataset)):
+                truth = dataset[index].truth
+                assert truth is not None
+                # At half the size; frame 5 is the target of clip 4.
+                known = {pair for pair in ((1, 0), (0, 1), (1, 2), (2, 1)) if index + pair[0] != 5}
+                assert set(truth.flow) == set(truth.valid_flow) == set(truth.visible) == known
+                for (a, b), flow in truth.flow.items():
+                    assert flow[0, :, 0, 0].tolist() == [b - a, 0]
+        reads.append(source.reads)
+    frames, pairs = 10, 2 * 9
+    assert reads[0] == frames + pairs
+    assert reads[1] > 3 * pairs
 
 
 def test_a_broken_frame_is_named_once_and_its_clips_replaced(caplog: pytest.LogCaptureFixture) -> None:

@@ -22,12 +22,12 @@ from egoflow.inference.model_card import data_hash, trained_cameras
 from egoflow.training.checkpoint import load_run
 from egoflow.worlds.base import load_world
 
-FRAMES, STEPS = 20, 10
+FRAMES, STEPS = 20, 6
 TIMES = {"training_s", "elapsed_s", "time_s", "seconds"}
 
 
 def fit(clip: Path, out: Path, *more: str) -> list[str]:
-    # At the preset's rate ten steps make nothing better than an untrained network, which is refused.
+    # At the preset's rate so few steps make nothing better than an untrained network, which is refused.
     return ["fit", str(clip), "--budget", str(STEPS), "--device", "cpu", "--out", str(out), *more,
             "--set", "loop.log_every=2", "optim.batch_size=2", "optim.lr=2e-3"]
 

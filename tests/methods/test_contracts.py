@@ -18,17 +18,17 @@ from egoflow.registry import available_methods, load_method, load_preset
 from egoflow.types import Clip, LossTerms, Prediction, Truth, TwoView
 
 THIN, MOST = 1 / 8, 10_000_000
-REFINEMENTS = {"iterations": 2, "iterations_predict": 3}
+CHEAP = {"iterations": 2, "iterations_predict": 3, "frames": 3}
 
 
 @cache
 def config_of(spec: str) -> Any:
-    """Return the method's part of a preset, made cheap: few refinements and, if the network is large, few channels.
+    """Return the method's part of a preset, made cheap: few refinements, three frames, few channels if many.
 
     FlowNet 2.0 has 160 million parameters; that networks are as large as their papers' is tested where they stand.
     """
     entry, run = load_preset(spec)
-    config = replace(run.config, **{name: few for name, few in REFINEMENTS.items() if hasattr(run.config, name)})
+    config = replace(run.config, **{name: few for name, few in CHEAP.items() if hasattr(run.config, name)})
     if not hasattr(config, "width"):
         return config
     with torch.device("meta"):

@@ -100,6 +100,20 @@ def test_phases_train_flow_then_depth_then_all_and_ask_no_frozen_network() -> No
     assert [phase.name for phase in dfnet().phases()] == ["joint"]
 
 
+@torch.no_grad()
+def test_the_paper_s_clip_of_five_gives_each_pair_its_own_motion() -> None:
+    """The contract tests make do with three frames."""
+    with torch.device("meta"):
+        method = DFNet(kitti().config)
+    # Source i goes i + 1 there and 10 (i + 1) back.
+    numbers = torch.arange(1.0, 5.0)[None, :, None] * torch.tensor([1.0] + [0.0] * 5 + [10.0] + [0.0] * 5)
+    method.motion_net.forward = lambda target, sources: (numbers.expand(len(target), *numbers.shape[1:]), [])
+    said = method.motion(torch.rand(2, 5, 3, 8, 12), method.pairs)
+    steps = {pair: motion.t[:, 0].tolist() for pair, motion in said.items()}
+    assert steps == {(2, 0): [1, 1], (2, 1): [2, 2], (2, 3): [3, 3], (2, 4): [4, 4],
+                     (0, 2): [10, 10], (1, 2): [20, 20], (3, 2): [30, 30], (4, 2): [40, 40]}
+
+
 def test_paper_presets_are_those_of_the_released_code() -> None:
     run = kitti()
     assert (run.data.height, run.data.width, run.config.frames, run.optim.batch_size) == (320, 1152, 5, 4)

@@ -15,11 +15,12 @@ from egoflow.data.affine import affine_settings
 from egoflow.data.frame_cache import FrameCache
 from egoflow.data.open import FrameSlice, continuous_runs
 from egoflow.data.transforms import augmented
+from egoflow.data.true_flow import TrueFlowCache
 from egoflow.errors import ConfigError, DataError
 from egoflow.geometry.camera import Camera
-from egoflow.geometry.pixels import resize_mask, resize_true_flow
+from egoflow.geometry.pixels import resize_mask
 from egoflow.geometry.se3 import SE3
-from egoflow.types import Clip, FlowSource, FrameSource, FrameTruth, Pair, Truth, TwoView
+from egoflow.types import Clip, FrameSource, FrameTruth, Pair, Truth, TwoView
 
 StartReader = Callable[[FrameSource, int, int], TwoView]
 _SEED = 2**63 - 1
@@ -68,10 +69,10 @@ class ClipDataset(Dataset[Clip]):
     """Clips of ``length`` frames at a working size from any number of sources.
 
     ``dataset[index]`` is the clip as it is, ``dataset[index, seed]`` the augmented one: a pure function of both, so
-    that a resumed run sees what it would have seen. Frames are read once and kept as uint8 up to ``cache_bytes``. A
-    frame that cannot be read is reported once by name; its clips are replaced by the nearest readable one, or refused.
-    ``start(source, a, b)`` gives the two-view start of the pairs (target, s) and (s, target). Augmented clips are cut
-    to a random window ``crop`` (height, width) where one is given.
+    that a resumed run sees what it would have seen. Frames are read once and kept as uint8 up to ``cache_bytes``, true
+    flow up to as much again. A frame that cannot be read is reported once by name; its clips are replaced by the
+    nearest readable one, or refused. ``start(source, a, b)`` gives the two-view start of the pairs (target, s) and
+    (s, target). Augmented clips are cut to a random window ``crop`` (height, width) where one is given.
     """
 
     def __init__(self, sources: Sequence[FrameSource], *, length: int, target: int, height: int, width: int,
@@ -96,6 +97,7 @@ class ClipDataset(Dataset[Clip]):
             names = ", ".join(f"{s.name} ({len(s)} frames)" for s in self.sources) or "no source"
             raise DataError(f"no clip of {length} consecutive frames, {gap} apart, in {names}")
         self._frames = FrameCache(self.sources, height=height, width=width, most_bytes=cache_bytes)
+        self._true_flow = TrueFlowCache(self.sources, height=height, width=width, most_bytes=cache_bytes)
         self._reported: set[str] = set()
 
     def __len__(self) -> int:
@@ -147,27 +149,11 @@ class ClipDataset(Dataset[Clip]):
         truth = None
         if self.with_truth:
             truth = truth_of([source.truth(i) for i in window], height=self.height, width=self.width, name=source.name)
-            truth = replace(truth, **self._flow_truth(source, window))
+            truth = replace(truth, **self._true_flow.of(number, window, self._pairs()))
         time_s = torch.from_numpy(np.asarray(source.time_s, dtype=np.float64)[list(window)])
         return Clip(images=images[None].float() / 255, camera=camera, time_s=time_s[None], target=self.target,
                     truth=truth, start=self._start_of(source, window),
                     key=(f"{source.name}/{source.frame_name(window[self.target])}",))
-
-    def _flow_truth(self, source: FrameSource, window: tuple[int, ...]) -> dict[str, dict[Pair, Tensor]]:
-        """Return what the source knows of the flow between the target and its neighbours, both ways, on the grid."""
-        found: dict[str, dict[Pair, Tensor]] = {"flow": {}, "valid_flow": {}, "visible": {}}
-        if not isinstance(source, FlowSource):
-            return found
-        for a, b in self._pairs():
-            truth = source.flow_truth(window[a], window[b])
-            if truth is None:
-                continue
-            flow, valid = (torch.from_numpy(v)[None] for v in (truth.flow_ab, truth.valid[None]))
-            size = {"height": self.height, "width": self.width}
-            found["flow"][a, b], found["valid_flow"][a, b] = resize_true_flow(flow, valid, **size)
-            if truth.visible is not None:
-                found["visible"][a, b] = resize_mask(torch.from_numpy(truth.visible)[None, None], **size)
-        return found
 
     def _pairs(self) -> list[Pair]:
         """Return the pairs of the target with every other frame, both ways."""

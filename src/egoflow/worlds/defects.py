@@ -58,11 +58,12 @@ class Altered:
 
 @final
 class Kept:
-    """A source whose frames stay in memory once they are made: rendering one again takes longer than all else."""
+    """A source whose frames and their truth stay in memory once made: rendering again takes longer than all else."""
 
     def __init__(self, source: FrameSource) -> None:
         self._source = source
         self._images: dict[int, np.ndarray] = {}
+        self._truths: dict[int, FrameTruth] = {}
         self.name, self.scale, self.time_s = source.name, source.scale, source.time_s
 
     def __len__(self) -> int:
@@ -82,7 +83,9 @@ class Kept:
 
     def truth(self, index: int) -> FrameTruth:
         """Return what is known of the frame."""
-        return self._source.truth(index)
+        if index not in self._truths:
+            self._truths[index] = self._source.truth(index)
+        return self._truths[index]
 
     def frame_name(self, index: int) -> str:
         """Return the stem of the frame's files."""
