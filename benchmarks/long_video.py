@@ -4,7 +4,8 @@
 
 A camera glides over a noise texture; a run trained for two steps predicts the video with every file that it writes by
 default, in a process of its own, whose resident memory is read once a second to its end. Writes
-results/long_video.json: memory after 200 frames, the least and the most after that, and their distance as a share.
+results/long_video.json: memory after 200 frames, the least and the most after that, their distance as a share, and
+memory along the video. Leave memory free meanwhile: what the system takes back of the libraries counts as a change.
 """
 
 import argparse
@@ -25,6 +26,8 @@ from egoflow.data.video_writer import VideoWriter
 HEIGHT, WIDTH = 64, 192
 WARM_UP = 200
 EVERY_S = 1.0
+POINTS = 20
+"""Parts of the video between the values of memory that are kept."""
 
 
 def write_video(path: Path, frames: int) -> None:
@@ -80,9 +83,11 @@ def main() -> None:
     if not after:
         raise SystemExit(f"no reading after {WARM_UP} frames; give more --frames")
     spread = (max(after) - min(after)) / after[0]
-    found = {"mib_after_warm_up": round(after[0], 1), "least_mib": round(min(after), 1), "most_mib":
-             round(max(after), 1), "spread": round(spread, 4), "readings": len(after), "frames": args.frames,
-             "preset": args.preset, "size": f"{HEIGHT}x{WIDTH}", "date": date.today().isoformat()}
+    along = [after[at * (len(after) - 1) // POINTS] for at in range(POINTS + 1)]
+    found = {"mib_after_warm_up": round(after[0], 1), "least_mib": round(min(after), 1),
+             "most_mib": round(max(after), 1), "spread": round(spread, 4), "mib_along": [round(mib) for mib in along],
+             "readings": len(after), "frames": args.frames, "preset": args.preset, "size": f"{HEIGHT}x{WIDTH}",
+             "date": date.today().isoformat()}
     say(f"{args.frames} frames: {after[0]:.0f} MiB after {WARM_UP}, then {min(after):.0f} to {max(after):.0f} "
         f"({100 * spread:.1f} %)")
     results = Path(__file__).parent / "results"
