@@ -3,9 +3,10 @@
     python benchmarks/long_video.py [--frames 10000] [--preset joint:tiny]
 
 A camera glides over a noise texture; a run trained for two steps predicts the video with every file that it writes by
-default, in a process of its own, whose resident memory is read once a second to its end. Writes
-results/long_video.json: memory after 200 frames, the least and the most after that, their distance as a share, and
-memory along the video. Leave memory free meanwhile: what the system takes back of the libraries counts as a change.
+default, in a process of its own, whose resident memory is read twenty times a second to its end. Memory goes up and
+down within each frame, so parts of the video are compared: after 200 frames, twenty parts, of each the least, median
+and most. Writes them to results/long_video.json, and how far the parts' medians and mosts lie apart, as a share of the
+first part's. Leave memory free meanwhile: what the system takes back of the libraries counts as a change.
 """
 
 import argparse
@@ -25,9 +26,10 @@ from egoflow.data.video_writer import VideoWriter
 
 HEIGHT, WIDTH = 64, 192
 WARM_UP = 200
-EVERY_S = 1.0
-POINTS = 20
-"""Parts of the video between the values of memory that are kept."""
+EVERY_S = 0.05
+COUNT_EVERY = 20
+"""Readings between two counts of the files written, which take longer than a reading."""
+PARTS = 20
 
 
 def write_video(path: Path, frames: int) -> None:
@@ -50,17 +52,35 @@ def resident_mib(process: int) -> float | None:
 
 
 def watched(command: list[str], folder: Path) -> list[tuple[int, float]]:
-    """Run a prediction below ``folder``; return its finished frames and its memory in MiB, once a second."""
+    """Run a prediction below ``folder``; return its finished frames and its memory in MiB, time and again."""
     seen: list[tuple[int, float]] = []
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stderr=log, stdout=log) as process:
         while process.poll() is None:
+            done = len(list(folder.glob("*/depth/*.png"))) if len(seen) % COUNT_EVERY == 0 else seen[-1][0]
             mib = resident_mib(process.pid)
-            if mib is not None:
-                seen.append((len(list(folder.glob("*/depth/*.png"))), mib))
+            if mib is None:
+                break
+            seen.append((done, mib))
             time.sleep(EVERY_S)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{(folder / 'log').read_text()[-500:]}")
     return seen
+
+
+def along(seen: list[tuple[int, float]], frames: int) -> list[tuple[float, float, float]]:
+    """Return least, median and most MiB of each part after the warm-up; all after the video is in the last."""
+    parts: list[list[float]] = [[] for _ in range(PARTS)]
+    for done, mib in seen:
+        if done >= WARM_UP:
+            parts[min(PARTS * (done - WARM_UP) // (frames - WARM_UP), PARTS - 1)].append(mib)
+    if not all(parts):
+        raise SystemExit(f"a {PARTS}th of the video after {WARM_UP} frames has no reading; give more --frames")
+    return [(round(min(part), 1), round(float(np.median(part)), 1), round(max(part), 1)) for part in parts]
+
+
+def spread(values: list[float]) -> float:
+    """Return how far values lie apart, as a share of the first."""
+    return round((max(values) - min(values)) / values[0], 4)
 
 
 def main() -> None:
@@ -79,17 +99,14 @@ def main() -> None:
         (folder / "out").mkdir()
         seen = watched([*egoflow, "predict", str(folder / "run"), str(video), "--out", str(folder / "out" / "all")],
                        folder / "out")
-    after = [mib for done, mib in seen if done >= WARM_UP]
-    if not after:
-        raise SystemExit(f"no reading after {WARM_UP} frames; give more --frames")
-    spread = (max(after) - min(after)) / after[0]
-    along = [after[at * (len(after) - 1) // POINTS] for at in range(POINTS + 1)]
-    found = {"mib_after_warm_up": round(after[0], 1), "least_mib": round(min(after), 1),
-             "most_mib": round(max(after), 1), "spread": round(spread, 4), "mib_along": [round(mib) for mib in along],
-             "readings": len(after), "frames": args.frames, "preset": args.preset, "size": f"{HEIGHT}x{WIDTH}",
+    parts = along(seen, args.frames)
+    least, median, most = ([part[at] for part in parts] for at in range(3))
+    found = {"median_spread": spread(median), "most_spread": spread(most), "least_median_most_mib": parts,
+             "readings": len(seen), "frames": args.frames, "preset": args.preset, "size": f"{HEIGHT}x{WIDTH}",
              "date": date.today().isoformat()}
-    say(f"{args.frames} frames: {after[0]:.0f} MiB after {WARM_UP}, then {min(after):.0f} to {max(after):.0f} "
-        f"({100 * spread:.1f} %)")
+    say(f"{args.frames} frames, MiB in {PARTS} parts after {WARM_UP}: least {min(least):.0f} to {max(least):.0f}, "
+        f"median {min(median):.0f} to {max(median):.0f} ({100 * spread(median):.1f} %), "
+        f"most {min(most):.0f} to {max(most):.0f} ({100 * spread(most):.1f} %)")
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
     (results / "long_video.json").write_text(json.dumps(found, indent=1) + "\n")
