@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from doctor.footage import drive, hand_held
 from egoflow.data.cameras import parse_camera
 from egoflow.data.formats import write_image
 from egoflow.data.open import continuous_runs, open_source
 from egoflow.doctor.diagnosis import diagnose, training_size, unbroken
-from egoflow.doctor.intrinsics import assumed_camera, centred
+from egoflow.doctor.intrinsics import assumed_camera, camera_findings, centred
 from egoflow.doctor.motion import most_movers
+from egoflow.doctor.survey import survey
 from egoflow.errors import DataError
 from egoflow.types import FrameSource
 from egoflow.worlds.base import load_world
@@ -163,6 +165,28 @@ def test_a_suggested_focal_length_keeps_the_axis_that_is_known() -> None:
     # Of pixels that are not square no focal length is estimated.
     flat = replace(found, camera=replace(wrong, fy=wrong.fy / 2))
     assert not flat.contradicts_camera()
+
+
+def test_nothing_is_painted_over_in_a_clip_that_is_blurred() -> None:
+    """Far things hardly change where all is out of focus; what would be painted over is what is told."""
+    sharp = DEFECTS["overlay"][0](1, drive(1))
+    assert diagnose(sharp, camera=sharp.camera).fixed.any()
+    blurred = diagnose(Kept(DEFECTS["overlay"][0](1, DEFECTS["blur"][0](1, drive(1)))), camera=sharp.camera)
+    assert "blur" in blurred.names()
+    assert not blurred.fixed.any()
+    assert "overlay" not in blurred.names()
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"fx": 3000.0, "fy": 3000.0}, "a field of view of 7 degrees"), ({"fy": 300.0}, "fx / fy = 0.67"),
+    ({"cx": 60.0}, "its axis meets the image at (60, 64) of 128x384")])
+def test_a_camera_that_no_lens_has_is_told(changes: dict[str, float], said: str) -> None:
+    camera = replace(parse_camera("200,200,191.5,63.5", height=128, width=384),
+                     **{name: torch.tensor([value]) for name, value in changes.items()})
+    unknown: Any = SimpleNamespace(observable=False, bounded=False, reason="")
+    [found] = camera_findings(camera, unknown, survey(drive(1)))
+    assert found.name == "wrong_camera"
+    assert said in found.text
 
 
 def test_the_axis_of_a_stand_in_is_that_of_the_picture_between_bars() -> None:

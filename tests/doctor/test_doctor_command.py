@@ -28,10 +28,14 @@ def test_text_names_the_next_command(capsys: pytest.CaptureFixture[str]) -> None
 def test_the_command_that_is_named_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
     """Frames from the end are one word, and every clip has a run of its own name."""
     assert main(["doctor", MOVING, "--frames=-18:"]) == 0
-    command = shlex.split(capsys.readouterr().out.split("next: egoflow ")[1])
+    shown = capsys.readouterr().out
+    command = shlex.split(shown.split("next: egoflow ")[1].splitlines()[0])
     args = command_parser(command[0])[0].parse_args(command[1:])
     assert args.frames == "-18:"
     assert args.out == "runs/boxes"
+    command = shlex.split(shown.split("trained in one: egoflow ")[1])
+    args = command_parser(command[0])[0].parse_args(command[1:])
+    assert (args.frames, args.out) == ("-18:", "runs/boxes-fit")
 
 
 @pytest.mark.parametrize("lens", [(), (0.001, 0.0, 0.0, 0.0)])
@@ -65,7 +69,8 @@ def test_json_is_a_list_of_clips(capsys: pytest.CaptureFixture[str]) -> None:
     assert (first["frames"], first["height"], first["width"]) == (22, 128, 192)
     assert [finding["name"] for finding in second["findings"]][0] == "rotation"
     assert first["next"].startswith("egoflow train joint:tiny --data")
-    assert (first["path"], second["next"]) == (MOVING, None)
+    assert first["fit"].startswith("egoflow fit ")
+    assert (first["path"], second["next"], second["fit"]) == (MOVING, None, None)
 
 
 def test_the_page_shows_every_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

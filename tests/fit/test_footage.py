@@ -17,7 +17,7 @@ from egoflow.fit import footage as footage_module
 from egoflow.fit.examine import Examined, camera_facts
 from egoflow.fit.footage import gather, read_footage
 from egoflow.fit.plan import read_plan
-from egoflow.fit.teach import read_scores
+from egoflow.fit.teach import read_scores, stand_in_camera
 from egoflow.types import FrameSource
 from egoflow.worlds.base import load_world
 
@@ -53,6 +53,24 @@ def test_the_focal_length_of_a_camera_that_turns_is_learnt(tmp_path: Path, monke
     assert read_footage(tmp_path / "out") == found
     monkeypatch.setattr(module, "diagnose", lambda *args, **kwargs: pytest.fail("looked again"))
     assert gather([clip], camera="learn", frames=None, gap=None, out=tmp_path / "out") == found
+
+
+def test_a_given_camera_that_cannot_be_right_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = filmed(tmp_path / "hand", hand_held(0))
+    gather([clip], camera="fov=50", frames=None, gap=None, out=tmp_path / "out")
+    assert "the camera's focal length is 257 px, but the footage turns as with 1" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out" / "camera.json").read_text())["source"] == "the camera that was given"
+
+
+def test_other_clips_are_straightened_as_this_one_was(tmp_path: Path) -> None:
+    clip, out = filmed(tmp_path / "hand", hand_held(0)), tmp_path / "out"
+    lens = tmp_path / "lens.json"
+    write_camera(lens, hand_held(0).camera)
+    plain = json.loads(lens.read_text())
+    for stated, camera in ((plain | {"distortion": [0.02, 0, 0, 0]}, str(lens)), (plain, "long_fov=90.00")):
+        lens.write_text(json.dumps(stated))
+        gather([clip], camera=str(lens), frames=None, gap=None, out=out / camera[-4:])
+        assert stand_in_camera(out / camera[-4:]) == camera
 
 
 def test_on_a_rail_nothing_is_called_calibrated(tmp_path: Path) -> None:

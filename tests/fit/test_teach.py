@@ -78,6 +78,30 @@ def test_frames_are_not_set_farther_apart_than_a_shot_is_long() -> None:
     assert knob("zero motion", run, shots) == "optim.lr=0.000233333"
 
 
+def test_nor_than_a_clip_of_five_frames_allows() -> None:
+    _, run = load_preset("sfmlearner:tiny")
+    shots = [load_world("drive", frames=8, height=16, width=32)]
+    assert knob("zero motion", run, shots) == "data.gap=2"
+    five = replace(run, config=replace(run.config, frames=5))
+    assert knob("zero motion", five, shots) == f"optim.lr={run.optim.lr / 3:g}"
+
+
+@pytest.mark.parametrize("left", [0.39, 0.4])
+def test_what_is_no_better_than_its_start_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: float
+                                                     ) -> None:
+    run = trained(tmp_path / "training")
+    monkeypatch.setattr(module, "unexplained_flow", lambda *args, **kwargs: 0.4)
+    monkeypatch.setattr(module, "unexplained_by_pair", lambda *args, **kwargs: [left] * 5)
+    monkeypatch.setattr(module, "stand_in_camera", lambda out: "fov=60")
+    if left < 0.4:
+        assert module._chosen(tmp_path, tmp_path / "training", Plan(run=run, seconds=None), []).chosen == left
+        assert (tmp_path / checkpoint.MODEL).exists()
+    else:
+        with pytest.raises(TrainingError, match=r"made nothing better: depth leaves 0\.400 .* and left 0\.400 before"):
+            module._chosen(tmp_path, tmp_path / "training", Plan(run=run, seconds=None), [])
+        assert not (tmp_path / checkpoint.MODEL).exists()
+
+
 def test_masks_have_theirs_where_there_are_some() -> None:
     _, run = load_preset("sfmlearner:tiny")
     weight = run.config.explain_weight

@@ -15,7 +15,7 @@ import torch
 from egoflow.cli import main
 from egoflow.data.formats import read_depth_png, read_flo, read_image, write_image
 from egoflow.inference import onnx_runner
-from egoflow.inference.export import SIGNATURES, Graph
+from egoflow.inference.export import SIGNATURES, Graph, largest_difference
 from egoflow.inference.model_card import trained_cameras
 from egoflow.registry import load_preset
 from egoflow.training.checkpoint import State, load_run, save
@@ -45,7 +45,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @onnx
-@pytest.mark.parametrize("what", ["motion"])
+@pytest.mark.parametrize("what", ["joint"])
 def test_onnx_agrees_with_torch_at_three_sizes(run: Path, tmp_path: Path, what: str) -> None:
     out = tmp_path / "deploy"
     assert main(["export", str(run), "--what", what, "--out", str(out)]) == 0
@@ -58,6 +58,15 @@ def test_onnx_agrees_with_torch_at_three_sizes(run: Path, tmp_path: Path, what: 
     assert "metres" in card
     assert "fov" not in card
     assert f"{manifest['camera']['trained_fov_deg'][0]:g}" in card
+
+
+def test_a_translation_in_small_units_is_verified_too() -> None:
+    turn = torch.eye(3).expand(1, 3, 3)
+    said = [torch.cat((turn, torch.full((1, 3, 1), length)), dim=-1) for length in (5e-5, 0.0)]
+    graph, loaded = (lambda *images: (said[0],)), (lambda *images: [said[1].numpy()])
+    graph.what = "motion"  # type: ignore[attr-defined]
+    found = largest_difference(graph, loaded, [(32, 32)])  # type: ignore[arg-type]
+    assert found["32x32"]["b_from_a"] == 1.0
 
 
 @onnx

@@ -81,6 +81,12 @@ def test_keys_and_buttons(page: Any) -> None:
     assert place(page) == 1
     page.locator("#on").click()
     assert place(page) == 2
+    # A button that has the focus takes the space bar itself, and the browser's own keys are left to it.
+    page.keyboard.press("Space")
+    assert place(page) == 3
+    assert page.locator("#play").get_attribute("aria-pressed") != "true"
+    page.keyboard.press("Control+ArrowRight")
+    assert place(page) == 3
     page.locator("#back").click()
     page.locator("body").click(position={"x": 5, "y": 5})
     page.keyboard.press("3")

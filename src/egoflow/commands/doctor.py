@@ -58,8 +58,10 @@ def run(args: argparse.Namespace) -> int:
             # Taken out: a video that was read holds frames and a decoder.
             path, source, camera = clips.pop(0)
             diagnosis = diagnose(source, camera=camera, runs=continuous_runs(source))
-            step = None if diagnosis.verdict == "cannot" else _next(args, path, source, diagnosis)
-            facts.append({"path": path} | diagnosis.json() | {"next": step})
+            commands = {"next": _next, "fit": _fit}
+            facts.append({"path": path} | diagnosis.json() | {
+                name: None if diagnosis.verdict == "cannot" else words(args, path, source, diagnosis)
+                for name, words in commands.items()})
             if not args.json:
                 say(_text(diagnosis, facts[-1]))
             if folder is not None:
@@ -106,7 +108,9 @@ def _text(diagnosis: "Diagnosis", about: dict[str, Any]) -> str:
         sign = {"fatal": "!!", "mend": " !", "note": "  "}[finding.severity]
         lines.append(f" {sign} {finding.name}: {finding.text}")
         lines += [f"      -> {finding.remedy}"] if finding.remedy else []
-    return "\n".join([*lines, *([f"  next: {about['next']}"] if about["next"] else [])])
+    if about["next"]:
+        lines += [f"  next: {about['next']}", f"  or, mended and trained in one: {about['fit']}"]
+    return "\n".join(lines)
 
 
 def _table(facts: list[dict[str, Any]]) -> str:
@@ -125,10 +129,8 @@ def _table(facts: list[dict[str, Any]]) -> str:
 def _next(args: argparse.Namespace, path: str, source: "FrameSource", diagnosis: "Diagnosis") -> str:
     """Return the command to train with, on the frames and with the camera that can teach."""
     from egoflow.console import command_line
-    from egoflow.data.open import is_straightened
 
-    # A suggestion says nothing of a lens: with one, the frames would not be those that were looked at.
-    mended = diagnosis.contradicts_camera() and not is_straightened(source)
+    mended = _mended(source, diagnosis)
     camera = diagnosis.suggested_camera() if mended or not diagnosis.camera_known else args.camera
     frames = _slice(args, source, diagnosis)
     height, width = diagnosis.size
@@ -136,6 +138,24 @@ def _next(args: argparse.Namespace, path: str, source: "FrameSource", diagnosis:
                            *([f"--frames={frames}"] if frames else []), "--out", f"runs/{_short_name(path)}", "--set",
                            f"data.gap={diagnosis.gap}", f"data.height={height}", f"data.width={width}"]
     return command_line(*words)
+
+
+def _mended(source: "FrameSource", diagnosis: "Diagnosis") -> bool:
+    """Say whether the footage's own focal length is to be taken in place of the camera that is given."""
+    from egoflow.data.open import is_straightened
+
+    # A suggestion says nothing of a lens: with one, the frames would not be those that were looked at.
+    return diagnosis.contradicts_camera() and not is_straightened(source)
+
+
+def _fit(args: argparse.Namespace, path: str, source: "FrameSource", diagnosis: "Diagnosis") -> str:
+    """Return the command that cuts, drops and paints over by itself what can be mended, and then trains."""
+    from egoflow.console import command_line
+
+    camera = "learn" if _mended(source, diagnosis) else args.camera
+    return command_line("fit", path, *(["--camera", camera] if camera else []),
+                        *([f"--frames={args.frames}"] if args.frames else []), "--out",
+                        f"runs/{_short_name(path)}-fit")
 
 
 def _short_name(path: str) -> str:

@@ -12,6 +12,10 @@ from egoflow.data.files import MAX_PIXELS, read_text, write_bytes
 from egoflow.errors import DataError
 from egoflow.geometry.camera import Camera
 
+CAMERA_SOURCES = {"given": "the camera that was given", "footage": "a focal length that the footage itself shows",
+                  "another clip": "the focal length that another clip of this size shows",
+                  "assumed": "an assumed field of view: the footage does not show it"}
+"""Where a fit's camera comes from, in words."""
 CAMERA_FORMS = "--camera camera.json | fx,fy,cx,cy | fov=70 | long_fov=65 | exif"
 """How a user states a camera, for messages."""
 _JSON_FORM = '{"fx": 721.5, "fy": 721.5, "cx": 609.6, "cy": 172.9, "height": 375, "width": 1242}'
@@ -104,11 +108,15 @@ def read_camera(path: str | Path, *, height: int | None = None, width: int | Non
     return read(path, text, height=height, width=width)
 
 
-def write_camera(path: str | Path, camera: Camera) -> None:
-    """Write the first camera of the batch as JSON: pixels of the stated size, integer pixel centres."""
+def write_camera(path: str | Path, camera: Camera, *, source: str | None = None) -> None:
+    """Write the first camera of the batch as JSON: pixels of the stated size, integer pixel centres.
+
+    ``source`` says in words where its focal length comes from, where that is known.
+    """
     numbers = {k: float(getattr(camera, k).reshape(-1)[0]) for k in ("fx", "fy", "cx", "cy")}
     content = {**numbers, "height": camera.height, "width": camera.width, "unit": "pixels",
                "pixel_centre": "integer: the first pixel's centre is (0, 0)"}
+    content |= {} if source is None else {"source": source}
     write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
 
 

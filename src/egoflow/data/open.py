@@ -107,12 +107,15 @@ def open_shots(path: str | Path, *, camera: Camera | str | None = None, frames: 
 
 def _straightened(source: FrameSource, path: Path, camera: Camera | str | None) -> FrameSource:
     """Return a source with the lens taken out that its camera file states, that given or that beside the frames."""
-    if isinstance(camera, Camera):
-        return source
-    given = [Path(camera)] if camera is not None else [path / "camera.json", path / source.name / "camera.json"]
-    file = next((f for f in given if f.suffix == ".json" and f.is_file()), None)
+    file = None if isinstance(camera, Camera) else camera_file(path, source.name, camera)
     lens = None if file is None else read_lens(file)
     return source if lens is None else Straightened(source, lens)
+
+
+def camera_file(path: Path, name: str, camera: str | None) -> Path | None:
+    """Return the camera.json that is given for the source ``name`` of ``path``, or lies beside its frames, or None."""
+    given = [Path(camera)] if camera is not None else [path / "camera.json", path / name / "camera.json"]
+    return next((file for file in given if file.suffix == ".json" and file.is_file()), None)
 
 
 def _opened(path: Path, camera: Camera | str | None) -> list[FrameSource]:

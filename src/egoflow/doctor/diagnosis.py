@@ -12,7 +12,7 @@ import numpy as np
 from egoflow.doctor.finding import Finding
 from egoflow.doctor.focal import FocalEstimate, asked_pairs, estimate_focal
 from egoflow.doctor.intrinsics import assumed_camera, camera_findings, centred, fits, has_square_pixels
-from egoflow.doctor.light import light_findings
+from egoflow.doctor.light import is_blurred, light_findings
 from egoflow.doctor.motion import MANY_MOVERS, best_gap, is_still, motion_findings
 from egoflow.doctor.pairs import (
     GapReport,
@@ -131,7 +131,10 @@ def diagnose(source: FrameSource, *, camera: Camera | None, runs: Sequence[range
 def _fixed(found: Survey, pairs: list[PairReport], gap: int) -> np.ndarray | None:
     """Return where structure is fixed to the image, bool at the size of the pass; None where no pair moves."""
     motion, unmoved = usual_motion(pairs, gap=gap), usually_unmoved(pairs, gap=gap)
-    return None if motion is None or unmoved is None else found.fixed.structure(motion, unmoved)
+    if motion is None or unmoved is None:
+        return None
+    structure = found.fixed.structure(motion, unmoved)
+    return np.zeros_like(structure) if is_blurred(found) else structure
 
 
 def unbroken(shots: Sequence[range], runs: Sequence[range]) -> list[range]:

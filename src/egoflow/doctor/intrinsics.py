@@ -15,6 +15,8 @@ PHONE_FOV_DEG = 65
 PLAUSIBLE_FOV_DEG, PLAUSIBLE_RATIO, PLAUSIBLE_CENTRE = (15, 150), 1.25, 0.15
 Bars = tuple[int, int, int, int]
 """Widths of plain bars at the top, bottom, left and right, in pixels."""
+WRONG_CAMERA = "wrong_camera"
+"""The finding of a given camera that cannot be right."""
 MISFIT = 1.1
 """A given focal length this many times outside the interval that the footage suggests is wrong."""
 
@@ -83,10 +85,10 @@ def camera_findings(camera: Camera | None, focal: FocalEstimate, found: Survey) 
         odd.append(f"its axis meets the image at ({float(camera.cx):.0f}, {float(camera.cy):.0f}) of "
                    f"{camera.width}x{camera.height}")
     if odd:
-        return [Finding(name="wrong_camera", severity="mend", text=f"the camera is not plausible: {', '.join(odd)}",
+        return [Finding(name=WRONG_CAMERA, severity="mend", text=f"the camera is not plausible: {', '.join(odd)}",
                         remedy="give the intrinsics in pixels of this clip's size")]
     if not fits(camera, focal):
-        return [Finding(name="wrong_camera", severity="mend", text=f"the camera's focal length is {fx:.0f} px, but the "
+        return [Finding(name=WRONG_CAMERA, severity="mend", text=f"the camera's focal length is {fx:.0f} px, but the "
                         f"footage turns as with {focal.focal_px:.0f} px ({focal.low_px:.0f} to {focal.high_px:.0f})",
                         remedy="check --camera: is it of this size of the images, and of this lens?")]
     return []

@@ -51,8 +51,7 @@ def _fixed(found: Survey, structure: np.ndarray) -> list[Finding]:
             name="overlay", severity="mend", text=f"a bonnet, or another part of the vehicle, fills the lowest {rows} "
             "rows: it never moves",
             remedy="the crop of the bars cuts it off too" if findings else f"cut it off: {crop}"))
-    # Out of focus, far things hardly change either.
-    if structure.any() and not np.nanmedian(found.blur) > BLURRED:
+    if structure.any():
         y, x = np.nonzero(structure)
         box = [round(v * scale) for v in (x.min(), x.max() + 1, y.min(), y.max() + 1)]
         findings.append(Finding(
@@ -76,13 +75,19 @@ def _exposure(found: Survey) -> list[Finding]:
                     "bear some of it in training")]
 
 
+def is_blurred(found: Survey) -> bool:
+    """Say whether the whole clip is blurred: far things hardly change then, and none can be told to be fixed."""
+    known = found.blur[np.isfinite(found.blur)]
+    return known.size > 0 and float(np.median(known)) > BLURRED
+
+
 def _blur(found: Survey) -> list[Finding]:
     """Return the finding of blur, of the whole clip or of some frames."""
     known = found.blur[np.isfinite(found.blur)]
     if known.size == 0:
         return []
     usual = float(np.median(known))
-    if usual > BLURRED:
+    if is_blurred(found):
         return [Finding(name="blur", severity="mend", text=f"the images are blurred ({usual:.2f} of 1)",
                         remedy="film with more light, a shorter exposure or a clean lens")]
     share = float((known > usual + BLURRIER).mean())

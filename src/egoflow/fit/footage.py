@@ -9,12 +9,13 @@ from zlib import crc32
 
 from egoflow.config import DataConfig
 from egoflow.console import note
-from egoflow.data.cameras import write_camera
+from egoflow.data.cameras import CAMERA_SOURCES, write_camera
 from egoflow.data.cleaned import Cleaned
 from egoflow.data.files import needed_json, remove_leftovers, write_json
 from egoflow.data.formats import read_mask, write_mask
 from egoflow.data.open import FrameSlice, continuous_runs, open_source
 from egoflow.doctor.diagnosis import Diagnosis
+from egoflow.doctor.intrinsics import WRONG_CAMERA
 from egoflow.errors import DataError, WriteError
 from egoflow.fit.examine import camera_facts, examine, refuse_useless
 from egoflow.fit.prepare import Prepared, prepare
@@ -121,6 +122,9 @@ def gather(paths: Sequence[str], *, camera: str | None, frames: str | None, gap:
         if diagnosis.verdict == "cannot":
             note(f"{diagnosis.source}: left out: {diagnosis.findings[0].text}")
             continue
+        for finding in diagnosis.findings:
+            if finding.name == WRONG_CAMERA:
+                note(f"{diagnosis.source}: {finding.text}; {finding.remedy}")
         source = _opened(path, words, frames or "")[number]
         try:
             ready = prepare(source, diagnosis, out / "prepared" / f"{place:02d}")
@@ -143,7 +147,8 @@ def gather(paths: Sequence[str], *, camera: str | None, frames: str | None, gap:
         raise DataError(useless)
     gap = gap or _common(gaps)
     footage = Footage(shots=tuple(_long_enough(shots, out, gap)), gap=gap, facts=tuple(facts))
-    write_camera(out / "camera.json", footage.shots[0].source(out).camera)
+    write_camera(out / "camera.json", footage.shots[0].source(out).camera,
+                 source=CAMERA_SOURCES[facts[footage.shots[0].facts]["camera"]["from"]])
     write_json(out / FILE, asdict(footage))
     return footage
 
@@ -169,9 +174,9 @@ def _long_enough(shots: Sequence[Shot], out: Path, gap: int) -> list[Shot]:
     return kept
 
 
-def holds_clip(source: FrameSource, *, gap: int) -> bool:
-    """Say whether a source holds three frames ``gap`` apart: no clip goes across a pause that was taken out."""
-    return max(map(len, continuous_runs(source))) > 2 * gap
+def holds_clip(source: FrameSource, *, gap: int, frames: int = 3) -> bool:
+    """Say whether a source holds ``frames`` frames ``gap`` apart: no clip goes across a pause that was taken out."""
+    return max(map(len, continuous_runs(source))) > (frames - 1) * gap
 
 
 def _common(gaps: list[tuple[int, int]]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from egoflow.console import duration
+from egoflow.data.cameras import CAMERA_SOURCES
 from egoflow.data.files import new_folder, write_bytes
 from egoflow.fit.footage import Footage, Shot
 from egoflow.fit.teach import Scores
@@ -24,7 +25,8 @@ def write_pages(out: Path, footage: Footage, figures: dict[str, Any], scores: Sc
     run, _, _ = load_run(out)
     for number, (folder, shot) in enumerate(zip(folders, footage.shots, strict=True)):
         page, name = out / "report" / f"{number:03d}", footage.facts[shot.facts]["source"]
-        names.append((f"report/{page.name}/index.html", name))
+        frames = f"{name}, frames {shot.frames[0]} to {shot.frames[-1]}"
+        names.append((f"report/{page.name}/index.html", frames))
         if page.exists():
             continue
         source = shot.source(out)
@@ -48,9 +50,7 @@ def _front(pages: Sequence[tuple[str, str]]) -> str:
 def _head(footage: Footage, shot: Shot, figures: dict[str, Any]) -> str:
     """Return what stands above the player: what it is, in a line."""
     facts = footage.facts[shot.facts]
-    camera = {"given": "the camera that was given", "footage": "a focal length that the footage itself shows",
-              "another clip": "the focal length that another clip of this size shows",
-              "assumed": "an assumed field of view: the footage does not show it"}[facts["camera"]["from"]]
+    camera = CAMERA_SOURCES[facts["camera"]["from"]]
     metric = figures["metric_scale"]
     unit = (f"metres, from {metric['how']} ({_interval(metric)} m a unit)" if metric
             else "metres" if figures["scale"] == "metric" else "an unknown unit (relative scale)")

@@ -1,9 +1,9 @@
 """How good is depth, asked of frames that nobody knows the truth of: does it explain how the images move?
 
-On pairs of frames that training does not see, twice as far apart as its own, classical flow says how far each pixel
-went, and two-view geometry the camera's rotation and direction. Depth that is right up to one factor explains the rest
-with one number, the length of the step. What it leaves unexplained, in units of the flow, falls and rises with the
-error of depth.
+On pairs of frames twice as far apart as training's own, which no loss on clips of three frames sees, classical flow
+says how far each pixel went, and two-view geometry the camera's rotation and direction. Depth that is right up to one
+factor explains the rest with one number, the length of the step. What it leaves unexplained, in units of the flow,
+falls and rises with the error of depth.
 """
 
 from collections.abc import Mapping, Sequence

@@ -14,6 +14,8 @@ from egoflow.config import Run, first_difference
 from egoflow.console import note
 from egoflow.data.cameras import read_camera
 from egoflow.data.files import needed_json, write_json
+from egoflow.data.lens import read_lens
+from egoflow.data.open import camera_file
 from egoflow.errors import TrainingError
 from egoflow.evaluation.bootstrap import block_length, mean_interval
 from egoflow.fit.footage import holds_clip, read_footage
@@ -112,7 +114,8 @@ def knob(symptom: str, run: Run, sources: Sequence[FrameSource]) -> str:
     ended where it had ended before. And where a shot is too short for frames farther apart.
     """
     own = {field.name for field in dataclasses.fields(run.config)}
-    if symptom == "zero motion" and all(holds_clip(source, gap=run.data.gap + 1) for source in sources):
+    frames = build_method(run).clip_length
+    if symptom == "zero motion" and all(holds_clip(source, gap=run.data.gap + 1, frames=frames) for source in sources):
         return f"data.gap={run.data.gap + 1}"
     if symptom in ("mask at 0", "mask at 1") and "explain_weight" in own:
         return f"config.explain_weight={run.config.explain_weight * (3 if symptom == 'mask at 0' else 1 / 3):g}"
@@ -159,11 +162,18 @@ def choose(folder: Path, history: Sequence[tuple[int, float]], *, flat: float) -
     return folder / LAST if last_will_do(history[-1][1], lowest, flat=flat) else best
 
 
-def _stand_in_camera(out: Path) -> str:
-    """Return the camera of the first shot as --camera takes it for other clips, of any size, lying or upright."""
+def stand_in_camera(out: Path) -> str:
+    """Return the camera of the first shot as --camera takes it for other clips, of any size, lying or upright.
+
+    Of a lens that was taken out it is the file that states it, for the frames of other clips are bent alike.
+    """
     footage, camera = read_footage(out), read_camera(out / "camera.json")
+    shot = footage.shots[0]
+    about = footage.facts[shot.facts]
+    file = camera_file(Path(shot.path), about["source"], shot.camera or None)
+    if file is not None and read_lens(file) is not None:
+        return str(file.resolve())
     # Of whole frames: another clip of this camera brings the bars that were cut off here.
-    about = footage.facts[footage.shots[0].facts]
     longer = max(about["height"], about["width"])
     return f"long_fov={2 * math.degrees(math.atan(longer / (2 * float(camera.fx)))):.2f}"
 
@@ -185,7 +195,7 @@ def _chosen(out: Path, folder: Path, plan: Plan, held_out: list[Clip]) -> Scores
                             f"frames twice as far apart unexplained, and left {before:.3f} before; give a longer "
                             f"--budget and another --out, or look at {out / 'footage' / 'index.html'}")
     # Without the time that it took: the model of a run that was killed is the same file.
-    run = replace(plan.run, data=replace(plan.run.data, camera=_stand_in_camera(out)))
+    run = replace(plan.run, data=replace(plan.run.data, camera=stand_in_camera(out)))
     write_json(out / model_card.FILE, model_card.training_facts(plan.run))
     checkpoint.copy(path, out / checkpoint.MODEL, run, State(step=state.step), weights_only=True)
     return Scores(step=state.step, steps=plan.run.loop.steps, trained=at_last.step, chosen=chosen, start=_known(before),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from egoflow.config import Run
-from egoflow.data.cameras import parse_camera, read_camera
+from egoflow.data.cameras import CAMERA_SOURCES, parse_camera, read_camera
 from egoflow.data.files import read_json
 from egoflow.errors import DataError
 from egoflow.registry import load_method
@@ -76,7 +76,8 @@ def model_card(folder: Path, run: Run, manifest: dict[str, Any]) -> str:
     trained = manifest["camera"]["trained_fov_deg"]
     usable = manifest["camera"]["fov_deg"]
     camera = ("not known" if trained is None else f"horizontal field of view {trained[0]:g} to {trained[1]:g} degrees; "
-              f"not to be used beyond {usable[0]:g} to {usable[1]:g}")
+              f"not to be used beyond {usable[0]:g} to {usable[1]:g}"
+              + "".join(f"; of {words}" for words in _camera_sources(figures)))
     scale = ("relative: one unknown factor for all depths and translations" if manifest["scale"] != "metric" else
              "metres" + _measured(folder, manifest["metres_per_unit"]))
     supervised = load_method(run.method).method_type.supervised
@@ -98,9 +99,15 @@ def model_card(folder: Path, run: Run, manifest: dict[str, Any]) -> str:
              "- The motion that it gives is the network's. The trajectories of `egoflow predict` are solved from depth "
              "and two-view geometry, and better.", "- Not for uses in which a wrong distance can hurt anyone.", "",
              "## Licences", "",
-             "egoflow is Apache-2.0. The weights come from the footage named above: whoever owns it decides what may "
-             "be done with them.", ""]
+             "egoflow is Apache-2.0. The weights come from the training images whose hash stands above: whoever owns "
+             "them decides what may be done with the weights.", ""]
     return "\n".join(lines)
+
+
+def _camera_sources(figures: dict[str, Any]) -> list[str]:
+    """Return where the cameras of a fit come from, in words; a stated field of view alone would seem calibrated."""
+    kinds = {shot["camera"]["from"] for shot in figures.get("shots", [])}
+    return [words for kind, words in CAMERA_SOURCES.items() if kind in kinds]
 
 
 def _measured(folder: Path, metres_per_unit: float) -> str:

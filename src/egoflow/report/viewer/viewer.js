@@ -97,10 +97,14 @@
   }
 
   function keys(event) {
+    // Those are the browser's: back, another tab.
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
     const inside = event.target.tagName;
     if (inside === "SELECT" || inside === "INPUT" && event.target.type !== "range") return;
     if (event.target.id === "scene" && event.key.startsWith("Arrow")) return;
     const number = Number(event.key);
+    // A button that has the focus is pressed by the space bar itself.
+    if (event.key === " " && inside === "BUTTON") return;
     if (event.key === " ") play(!state.playing);
     else if (event.key === "ArrowRight") go(state.frame + (event.shiftKey ? 10 : 1));
     else if (event.key === "ArrowLeft") go(state.frame - (event.shiftKey ? 10 : 1));
