@@ -17,6 +17,7 @@ from egoflow.data.open import continuous_runs, open_source
 from egoflow.doctor.diagnosis import diagnose, training_size, unbroken
 from egoflow.doctor.intrinsics import assumed_camera, camera_findings, centred
 from egoflow.doctor.motion import most_movers
+from egoflow.doctor.pairs import usual_motion, usually_unmoved
 from egoflow.doctor.survey import survey
 from egoflow.errors import DataError
 from egoflow.types import FrameSource
@@ -169,17 +170,21 @@ def test_a_suggested_focal_length_keeps_the_axis_that_is_known() -> None:
 
 def test_nothing_is_painted_over_in_a_clip_that_is_blurred() -> None:
     """Far things hardly change where all is out of focus; what would be painted over is what is told."""
-    sharp = DEFECTS["overlay"][0](1, drive(1))
-    assert diagnose(sharp, camera=sharp.camera).fixed.any()
-    blurred = diagnose(Kept(DEFECTS["overlay"][0](1, DEFECTS["blur"][0](1, drive(1)))), camera=sharp.camera)
-    assert "blur" in blurred.names()
-    assert not blurred.fixed.any()
-    assert "overlay" not in blurred.names()
+    clip = DEFECTS["overlay"][0](1, DEFECTS["blur"][0](1, drive(1)))
+    found = diagnose(Kept(clip), camera=clip.camera)
+    assert "blur" in found.names()
+    assert "overlay" not in found.names()
+    assert found.fixed is not None
+    assert not found.fixed.any()
+    motion, unmoved = (of(found.pairs, gap=found.gap) for of in (usual_motion, usually_unmoved))
+    assert motion is not None
+    assert unmoved is not None
+    assert found.survey.fixed.structure(motion, unmoved).any(), "the writing was seen"
 
 
 @pytest.mark.parametrize(("changes", "said"), [
     ({"fx": 3000.0, "fy": 3000.0}, "a field of view of 7 degrees"), ({"fy": 300.0}, "fx / fy = 0.67"),
-    ({"cx": 60.0}, "its axis meets the image at (60, 64) of 128x384")])
+    ({"cx": 60.0}, "its axis meets the image at column 60, row 64 of 128x384")])
 def test_a_camera_that_no_lens_has_is_told(changes: dict[str, float], said: str) -> None:
     camera = replace(parse_camera("200,200,191.5,63.5", height=128, width=384),
                      **{name: torch.tensor([value]) for name, value in changes.items()})

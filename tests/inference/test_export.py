@@ -45,7 +45,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @onnx
-@pytest.mark.parametrize("what", ["joint"])
+@pytest.mark.parametrize("what", ["motion"])
 def test_onnx_agrees_with_torch_at_three_sizes(run: Path, tmp_path: Path, what: str) -> None:
     out = tmp_path / "deploy"
     assert main(["export", str(run), "--what", what, "--out", str(out)]) == 0

@@ -82,8 +82,8 @@ def camera_findings(camera: Camera | None, focal: FocalEstimate, found: Survey) 
         odd.append(f"fx / fy = {fx / fy:.2f}")
     off = max(abs(float(camera.cx) / (camera.width - 1) - 0.5), abs(float(camera.cy) / (camera.height - 1) - 0.5))
     if off > PLAUSIBLE_CENTRE:
-        odd.append(f"its axis meets the image at ({float(camera.cx):.0f}, {float(camera.cy):.0f}) of "
-                   f"{camera.width}x{camera.height}")
+        odd.append(f"its axis meets the image at column {float(camera.cx):.0f}, row {float(camera.cy):.0f} of "
+                   f"{camera.height}x{camera.width}")
     if odd:
         return [Finding(name=WRONG_CAMERA, severity="mend", text=f"the camera is not plausible: {', '.join(odd)}",
                         remedy="give the intrinsics in pixels of this clip's size")]
