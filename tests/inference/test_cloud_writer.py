@@ -58,10 +58,11 @@ def test_the_colmap_model_projects_its_points_into_its_images(folder: Path, wall
     camera = (folder / "colmap" / "cameras.txt").read_text().splitlines()[1].split()
     assert camera[1:4] == ["PINHOLE", "64", "48"]
     fx, fy, cx, cy = map(float, camera[4:])
-    lines = [line for line in (folder / "colmap" / "images.txt").read_text().splitlines()[1:] if line]
+    lines, listed = ([line for line in (folder / "colmap" / name).read_text().splitlines()
+                      if line and not line.startswith("#")] for name in ("images.txt", "points3D.txt"))
     assert len(lines) == len(wall)
-    points = np.array([list(map(float, line.split()[1:4])) for line in
-                       (folder / "colmap" / "points3D.txt").read_text().splitlines()[1:]])
+    assert (folder / "colmap" / "images.txt").read_text().splitlines()[0].endswith(" scale")
+    points = np.array([list(map(float, line.split()[1:4])) for line in listed])
     for index, line in enumerate(lines):
         number, qw, qx, qy, qz, tx, ty, tz, camera_id, name = line.split()
         assert (number, camera_id, name) == (str(index + 1), "1", f"{index:06d}.jpg")

@@ -161,6 +161,7 @@ def test_without_truth_none_is_written(tmp_path: Path) -> None:
         writer.finish()
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert "trajectory_tum.txt" in names
+    assert next((tmp_path / "out").rglob("trajectory_tum.txt")).read_text().startswith("# world_from_cam, ")
     assert not names & {"truth_tum.txt", "truth_kitti.txt", "inv_depth.mp4"}
 
 

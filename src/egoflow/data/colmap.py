@@ -14,10 +14,11 @@ from egoflow.geometry.se3 import SE3, quaternion_xyzw_from_rotation
 
 
 def write_colmap(folder: str | Path, camera: Camera, world_from_cam: SE3, names: Sequence[str], *,
-                 points: np.ndarray | None = None, colours: np.ndarray | None = None) -> None:
+                 points: np.ndarray | None = None, colours: np.ndarray | None = None, remark: str = "") -> None:
     """Write cameras.txt, images.txt and points3D.txt of one camera, its path [N] and the image names [N].
 
-    ``points`` [M, 3] with RGB uint8 ``colours`` [M, 3] start a reconstruction; they belong to no image.
+    ``points`` [M, 3] with RGB uint8 ``colours`` [M, 3] start a reconstruction; they belong to no image. ``remark`` is
+    a comment ahead of both.
     """
     folder = Path(folder)
     numbers = (float(camera.fx), float(camera.fy), float(camera.cx) + 0.5, float(camera.cy) + 0.5)
@@ -27,11 +28,12 @@ def write_colmap(folder: str | Path, camera: Camera, world_from_cam: SE3, names:
     rows = np.concatenate((np.roll(quaternion_xyzw_from_rotation(inverse.R).numpy(), 1, axis=1), inverse.t.numpy()), 1)
     # The format has no way to write a space within a name.
     names = [name.replace(" ", "_") for name in names]
-    lines = ["# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME; then a line of 2-D points, here empty"]
+    comment = [f"# {remark}"] if remark else []
+    lines = [*comment, "# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME; then a line of 2-D points, here empty"]
     for number, (row, name) in enumerate(zip(rows, names, strict=True), start=1):
         lines += [f"{number} {' '.join(f'{v:.12g}' for v in row)} 1 {name}", ""]
     write_bytes(folder / "images.txt", ("\n".join(lines) + "\n").encode())
-    listed = ["# POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[]"]
+    listed = [*comment, "# POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[]"]
     if points is not None and colours is not None:
         listed += [f"{number} {x:.6g} {y:.6g} {z:.6g} {r} {g} {b} 0" for number, ((x, y, z), (r, g, b)) in enumerate(
             zip(points.tolist(), colours.tolist(), strict=True), start=1)]

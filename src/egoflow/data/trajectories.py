@@ -143,8 +143,11 @@ def trajectory_format(path: str | Path) -> TrajectoryFormat:
     raise DataError(f"{path}: {found}; expected KITTI, {_EXPECTED['kitti']}, or TUM, {_EXPECTED['tum']}")
 
 
-def write_trajectory(path: str | Path, trajectory: Trajectory, *, format: TrajectoryFormat) -> None:
-    """Write a trajectory in KITTI or TUM form, whole or not at all; a name ending in .gz is compressed."""
+def write_trajectory(path: str | Path, trajectory: Trajectory, *, format: TrajectoryFormat, remark: str = "") -> None:
+    """Write a trajectory in KITTI or TUM form, whole or not at all; a name ending in .gz is compressed.
+
+    ``remark`` is a comment ahead of the rows of TUM; KITTI's kit reads nothing but numbers.
+    """
     rotation = trajectory.world_from_cam.R.detach().double().cpu()
     translation = trajectory.world_from_cam.t.detach().double().cpu()
     if format == "kitti":
@@ -153,7 +156,8 @@ def write_trajectory(path: str | Path, trajectory: Trajectory, *, format: Trajec
     elif format == "tum":
         rows = torch.cat((translation, quaternion_xyzw_from_rotation(rotation)), dim=-1).tolist()
         times = trajectory.time_s.double().tolist()
-        lines = [f"{t:.9f} " + " ".join(f"{v:.12g}" for v in row) for t, row in zip(times, rows, strict=True)]
+        lines = [f"# {remark}"] if remark else []
+        lines += [f"{t:.9f} " + " ".join(f"{v:.12g}" for v in row) for t, row in zip(times, rows, strict=True)]
     else:
         raise DataError(f"unknown trajectory format '{format}'; expected kitti or tum")
     data = ("\n".join(lines) + "\n").encode()

@@ -81,15 +81,15 @@ def write_scene(folder: Path, source: FrameSource, frames: Sequence[int], *, als
     if "cloud" in also:
         write_ply(folder / "cloud.ply", points, colours, remark=remark)
     if "colmap" in also:
-        _write_colmap(folder, source, frames, points, colours)
+        _write_colmap(folder, source, frames, points, colours, remark)
     # Last: it alone is refused where the points are few.
     if "mesh" in also:
         sizes["triangles"] = _write_mesh(folder, reader, points, remark)
     return sizes
 
 
-def _write_colmap(folder: Path, source: FrameSource, frames: Sequence[int], points: np.ndarray, colours: np.ndarray
-                  ) -> None:
+def _write_colmap(folder: Path, source: FrameSource, frames: Sequence[int], points: np.ndarray, colours: np.ndarray,
+                  remark: str) -> None:
     """Write COLMAP's text model with the images that it names."""
     path = read_trajectory(folder / "trajectory_kitti.txt", format="kitti").world_from_cam
     names, places = [], []
@@ -102,7 +102,8 @@ def _write_colmap(folder: Path, source: FrameSource, frames: Sequence[int], poin
         places.append(place)
         picture = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1]
         write_bytes(folder / "colmap" / "images" / names[-1], picture.tobytes())
-    write_colmap(folder / "colmap", source.camera, path[places], names, points=points, colours=colours)
+    write_colmap(folder / "colmap", source.camera, path[places], names, points=points, colours=colours,
+                 remark=remark)
 
 
 def _write_mesh(folder: Path, reader: "_Reader", points: np.ndarray, remark: str) -> int:

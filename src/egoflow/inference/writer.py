@@ -106,10 +106,12 @@ class PredictionWriter:
         paths = {"trajectory": self._path.trajectory(self.frames, time_s),
                  "two_view": self._two_view.trajectory(self.frames, time_s) if self._two_view else None,
                  "truth": self._true_path(time_s)}
+        scales = {"trajectory": self._scale, "two_view": "relative", "truth": self.source.scale}
         for name, path in paths.items():
             if path is not None:
                 for form in ("kitti", "tum"):
-                    write_trajectory(self.folder / f"{name}_{form}.txt", path, format=form)  # type: ignore[arg-type]
+                    write_trajectory(self.folder / f"{name}_{form}.txt", path, format=form,  # type: ignore[arg-type]
+                                     remark=f"world_from_cam, {scales[name]} scale")
         write_camera(self.folder / "camera.json", self.source.camera)
         names = [self.source.frame_name(index) for index in self.frames]
         about = {"method": f"{self.run.method}:{self.run.preset}", "source": self.source.name,
