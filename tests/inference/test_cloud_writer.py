@@ -1,5 +1,6 @@
 """Clouds, meshes and COLMAP models of a method that knows the truth lie on the true scene."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,12 @@ import pytest
 import torch
 
 from egoflow.cli import main
+from egoflow.data.formats import write_image
 from egoflow.data.ply import read_ply
 from egoflow.errors import DataError
 from egoflow.geometry.se3 import SE3, rotation_from_quaternion_xyzw
 from egoflow.inference.cloud import plain_and_far
-from egoflow.inference.cloud_writer import write_scene
+from egoflow.inference.cloud_writer import _Reader, write_scene
 from egoflow.inference.stream import predict_stream
 from egoflow.inference.writer import PredictionWriter
 from egoflow.worlds.base import World, load_world
@@ -51,6 +53,30 @@ def test_points_lie_on_the_wall(name: str, folder: Path, wall: World) -> None:
     assert np.quantile(off, 0.99) < 0.01 * distance
     assert len(np.unique(colours, axis=0)) > 20
     assert (faces is not None) == (name == "mesh.ply")
+
+
+def test_what_moves_and_what_the_next_frame_sees_elsewhere_is_left_out(folder: Path, wall: World, tmp_path: Path
+                                                                      ) -> None:
+    def used() -> list[np.ndarray]:
+        return [frame.use for frame in _Reader(tmp_path / "run", wall, range(6)).frames(range(6))]
+
+    shutil.copytree(folder, tmp_path / "run")
+    before = used()
+    assert all(use.mean() > 0.6 for use in before)
+    mover = np.zeros((48, 64, 3), np.uint8)
+    mover[:, :32] = 255
+    write_image(tmp_path / "run" / "mover" / "000001.png", mover)
+    wrong = tmp_path / "run" / "depth" / "000004.npz"
+    with np.load(wrong) as known:
+        stored = {name: 1.5 * known[name] for name in known}
+    np.savez(wrong, **stored)
+    after = used()
+    assert not after[1][:, :32].any()
+    assert np.array_equal(after[1][:, 32:], before[1][:, 32:])
+    for number in (3, 4):
+        assert after[number].mean() < 0.3 * before[number].mean()
+    for number in (0, 2):
+        assert np.array_equal(after[number], before[number])
 
 
 def test_the_colmap_model_projects_its_points_into_its_images(folder: Path, wall: World) -> None:
