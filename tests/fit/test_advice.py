@@ -7,7 +7,7 @@ import pytest
 
 from egoflow.fit.advice import advice
 
-FOOTAGE: Any = SimpleNamespace(shots=[SimpleNamespace(facts=0)], 
+FOOTAGE: Any = SimpleNamespace(shots=[SimpleNamespace(facts=0)],
                                facts=[{"camera": {"from": "given"}, "findings": []}])
 FALLING = [[100, 0.5], [200, 0.4], [300, 0.301], [305, 0.302]]
 RISING = [[100, 0.5], [200, 0.3], [300, 0.35], [305, 0.36]]

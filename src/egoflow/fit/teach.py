@@ -114,9 +114,10 @@ def knob(symptom: str, run: Run, sources: Sequence[FrameSource]) -> str:
     ended where it had ended before. And where a shot is too short for frames farther apart.
     """
     own = {field.name for field in dataclasses.fields(run.config)}
-    frames = build_method(run).clip_length
-    if symptom == "zero motion" and all(holds_clip(source, gap=run.data.gap + 1, frames=frames) for source in sources):
-        return f"data.gap={run.data.gap + 1}"
+    if symptom == "zero motion":
+        gap, frames = run.data.gap + 1, build_method(run).clip_length
+        if all(holds_clip(source, gap=gap, frames=frames) for source in sources):
+            return f"data.gap={gap}"
     if symptom in ("mask at 0", "mask at 1") and "explain_weight" in own:
         return f"config.explain_weight={run.config.explain_weight * (3 if symptom == 'mask at 0' else 1 / 3):g}"
     return f"optim.lr={run.optim.lr / 3:g}"
